@@ -1,0 +1,1 @@
+//! The certificate authority for short-lived workload certificates, useful on its own.

@@ -1,0 +1,1 @@
+//! Keeps a workload's certificate and trust bundle fresh.

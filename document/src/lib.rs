@@ -1,0 +1,1 @@
+//! YAML with places: every fault of a document at once, with line and column.

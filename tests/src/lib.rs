@@ -1,0 +1,1 @@
+//! The tests of the whole system and of the tree.

@@ -1,0 +1,3 @@
+//! What crosses a border between Ferrule's programs: the messages, and nothing that acts on them.
+
+pub mod ca;
