@@ -4,8 +4,10 @@
 //! time are arguments. Reading order: [`spiffe`] (names), [`timestamp`] (time), [`key`], [`request`],
 //! [`certificate`], [`bundle`], [`leaf`] and [`verify`](mod@verify).
 
+pub mod key;
 pub mod spiffe;
 pub mod timestamp;
 
+pub use key::{Fingerprint, KeyAlgorithm, KeyError, PrivateKey, PublicKey};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use timestamp::{Lifetime, Timestamp};
