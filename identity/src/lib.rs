@@ -5,6 +5,7 @@
 //! [`certificate`], [`bundle`], [`leaf`] and [`verify`](mod@verify).
 
 pub mod key;
+pub mod pem;
 pub mod spiffe;
 pub mod timestamp;
 
