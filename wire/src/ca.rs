@@ -1,13 +1,17 @@
-//! The messages of the CA's HTTPS API, version 1. They carry text; whoever receives one converts it to
-//! checked types at once.
+//! The messages of the CA's HTTPS API, version 1. They carry text; [`read`](mod@read) converts it to checked types.
+
+mod read;
 
 use serde::{Deserialize, Serialize};
+
+pub use read::{MessageError, read};
 
 /// `POST /v1/enroll`: a host trades a join token for a host key that the CA will know it by.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrollRequest {
-    /// The secret part of the join token.
+    /// The secret of the join token, as [`JoinSecret::to_text`](crate::join_token::JoinSecret::to_text)
+    /// writes it.
     pub token: String,
     /// A PKCS#10 request in PEM, signed with the host key. Only its public key is taken.
     pub csr: String,
@@ -37,7 +41,8 @@ pub struct IssueRequest {
     /// The SPIFFE ID that is wanted. May be left out where the evidence names exactly one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The life that is wanted, in seconds; brought into the CA's limits. The CA's default when left out.
+    /// The life that is wanted, in seconds. Refused outside the CA's limits; cut where the signing certificate
+    /// ends earlier. The CA's default when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_seconds: Option<i64>,
     /// What shows who is asking. Left out on `/v1/renew`, where the client's certificate does.
@@ -77,7 +82,8 @@ impl std::fmt::Debug for Evidence {
 }
 
 /// The bytes that a host key signs to ask for a certificate: bound to the CA's trust domain, to one request
-/// and to one identity, so that a statement is of no use for anything else.
+/// and to one identity, so that a statement is of no use for anything else. `id` is the text of
+/// [`IssueRequest::id`], and empty where that is left out.
 ///
 /// The fields are one to a line after a fixed first line; no field may hold a line break, and a caller that
 /// passes one gets `None`.
@@ -182,6 +188,55 @@ pub struct AuthorityStatus {
     pub not_before: i64,
     /// Last second of validity, Unix seconds.
     pub not_after: i64,
+}
+
+/// `GET /v1/revocations`: whom nobody may trust any more, whatever certificate they show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationsReply {
+    /// The number of this deny list; it grows with every change.
+    pub generation: u64,
+    /// SPIFFE IDs whose certificates are all refused.
+    pub identities: Vec<String>,
+    /// Certificates that are refused, by serial number in lower-case hexadecimal.
+    pub serials: Vec<String>,
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
+}
+
+/// `GET /v1/crl`: where the certificate revocation lists are, one for each certificate that signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlListReply {
+    /// The lists.
+    pub crls: Vec<CrlEntry>,
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
+}
+
+/// One certificate revocation list in [`CrlListReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlEntry {
+    /// The key identifier of the issuer, lower-case hexadecimal.
+    pub issuer: String,
+    /// The path to fetch it from, such as `/v1/crl/0a1b….crl`.
+    pub path: String,
+}
+
+/// `GET /v1/time`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeReply {
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
+}
+
+/// `GET /ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyReply {
+    /// Whether the CA can issue.
+    pub ready: bool,
+    /// What it waits for; empty when it is ready.
+    pub waiting_for: Vec<String>,
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
 }
 
 /// The body of every refusal.
