@@ -122,10 +122,10 @@ impl Document {
             if let Value::Refused = node.value {
                 return Ok(());
             }
-            let described = node.described();
             let Value::Map(fields) = &mut node.value else {
+                // Without the value itself, which may be a secret.
                 let message = format!(
-                    "cannot be set, because `{}` is {described}",
+                    "cannot be set, because `{}` is not a map",
                     path[..depth].join(".")
                 );
                 return Err(Problem::new(value.place, path.join("."), message));

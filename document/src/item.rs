@@ -83,10 +83,14 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// As [`Item::text`], and never shown by [`Effective::render`](crate::Effective::render).
+    /// As [`Item::text`], but shown neither in complaints nor by
+    /// [`Effective::render`](crate::Effective::render).
     pub fn secret(&self) -> Option<String> {
         self.notes.borrow_mut().secrets.push(self.path.clone());
-        self.text()
+        match &self.node.value {
+            Value::Scalar(scalar) if scalar.kind() == ScalarKind::Text => self.text(),
+            _ => self.fail("expected text; a number or a word with a meaning of its own goes in quotes"),
+        }
     }
 
     /// `true` or `false`.

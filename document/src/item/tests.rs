@@ -58,6 +58,14 @@ fn integers_are_plain_decimal_and_within_their_range() {
 }
 
 #[test]
+fn a_complaint_about_a_secret_does_not_tell_it() {
+    assert_eq!(read("s3cret", |item| item.secret()), Ok("s3cret".to_owned()));
+    let complaint = "expected text; a number or a word with a meaning of its own goes in quotes";
+    refused(read("1234", |item| item.secret()), complaint);
+    refused(read("[s3cret]", |item| item.secret()), complaint);
+}
+
+#[test]
 fn only_true_and_false_are_booleans() {
     assert_eq!(read("true", |item| item.boolean()), Ok(true));
     refused(
@@ -265,7 +273,7 @@ fn a_value_from_the_environment_replaces_what_is_written() {
     let inside = document.set(&["port", "x"], "1", &place).unwrap_err();
     assert_eq!(
         inside.to_string(),
-        "environment variable P: port.x: cannot be set, because `port` is the text `x`"
+        "environment variable P: port.x: cannot be set, because `port` is not a map"
     );
 }
 
