@@ -3,6 +3,7 @@
 mod algorithm;
 mod fingerprint;
 mod public;
+mod sealed;
 
 use std::fmt;
 
@@ -21,6 +22,9 @@ use zeroize::Zeroizing;
 pub use algorithm::KeyAlgorithm;
 pub use fingerprint::Fingerprint;
 pub use public::PublicKey;
+pub use sealed::SealCost;
+
+use crate::pem::{self, PemError, PemLimits};
 
 /// A private key. Its bytes are wiped when it is dropped, it cannot be cloned, and it prints as `[redacted]`.
 pub struct PrivateKey {
@@ -112,6 +116,38 @@ impl PrivateKey {
             what: "PKCS#1 private key (RSA of 2,048 bits or more)",
         })?;
         Self::from_pair(Pair::Rsa(pair))
+    }
+
+    /// Reads one unencrypted key as PEM: `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC1) or `RSA PRIVATE KEY`
+    /// (PKCS#1). The `EC PARAMETERS` that OpenSSL writes before a key are skipped: the key repeats them.
+    ///
+    /// # Errors
+    /// When the text is no PEM, holds anything else, or the key is refused.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let limits = PemLimits {
+            blocks: 2,
+            ..PemLimits::ONE
+        };
+        let blocks = pem::read(text, limits).map_err(KeyError::Pem)?;
+        let key = match blocks.as_slice() {
+            [key] => key,
+            [parameters, key] if parameters.label() == "EC PARAMETERS" && key.label() == SEC1 => key,
+            _ => return Err(KeyError::SeveralBlocks),
+        };
+        match key.label() {
+            pem::PRIVATE_KEY => Self::from_pkcs8_der(key.der()),
+            SEC1 => Self::from_sec1_der(key.der()),
+            PKCS1 => Self::from_pkcs1_der(key.der()),
+            pem::ENCRYPTED_PRIVATE_KEY => Err(KeyError::Locked),
+            other => Err(KeyError::Label {
+                found: other.to_owned(),
+            }),
+        }
+    }
+
+    /// The key as unencrypted PKCS#8 in PEM; wiped when the value is dropped.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        pem::write(pem::PRIVATE_KEY, &self.pkcs8)
     }
 
     /// The key as unencrypted PKCS#8; wiped when the value is dropped.
@@ -275,6 +311,36 @@ pub enum KeyError {
     /// The key is valid and written in a way that DER or RFC 5480 does not allow.
     #[error("the public key is not in its one canonical encoding")]
     NotCanonical,
+    /// The text is not PEM, or not the block that was wanted.
+    #[error("cannot read the key's PEM")]
+    Pem(#[source] PemError),
+    /// More in the text than one key.
+    #[error("the PEM text holds more than one key")]
+    SeveralBlocks,
+    /// A PEM block that is no private key.
+    #[error("expected a private key, found the PEM block {found:?}")]
+    Label {
+        /// Its label.
+        found: String,
+    },
+    /// The key is encrypted, and no passphrase was given.
+    #[error("the private key is encrypted: it needs a passphrase")]
+    Locked,
+    /// An empty passphrase, which protects nothing.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// No key was encrypted.
+    #[error("cannot encrypt the private key")]
+    Encrypt,
+    /// The file's encryption is none that we open.
+    #[error("the private key is not encrypted with PBES2, AES-CBC, and scrypt or PBKDF2 with SHA-2")]
+    Encryption,
+    /// Parameters that scrypt cannot use, or that would take too much memory or time.
+    #[error("the cost of the key's passphrase is out of range: 64 MiB or about a second is the most")]
+    SealCost,
+    /// The key did not open.
+    #[error("the passphrase is wrong, or the encrypted private key is damaged")]
+    Passphrase,
     /// Nothing was signed.
     #[error("cannot sign with the key of {algorithm}")]
     Sign {
@@ -291,6 +357,10 @@ pub enum KeyError {
 
 /// The longest private key that is read, in bytes; one of RSA-4096 has 2,400.
 const MAX_PRIVATE_BYTES: usize = 16 * 1024;
+
+const SEC1: &str = "EC PRIVATE KEY";
+
+const PKCS1: &str = "RSA PRIVATE KEY";
 
 #[cfg(test)]
 mod tests;

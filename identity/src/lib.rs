@@ -9,6 +9,7 @@ pub mod pem;
 pub mod spiffe;
 pub mod timestamp;
 
-pub use key::{Fingerprint, KeyAlgorithm, KeyError, PrivateKey, PublicKey};
+pub use key::{Fingerprint, KeyAlgorithm, KeyError, PrivateKey, PublicKey, SealCost};
+pub use pem::PemError;
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use timestamp::{Lifetime, Timestamp};

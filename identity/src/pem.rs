@@ -235,7 +235,8 @@ const fn is_base64_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')
 }
 
-/// Why a text is not the PEM that was wanted. Lines count from 1; no message repeats what a block holds.
+/// Why a text is not the PEM that was wanted. Lines count from 1; no message repeats more
+/// than one character of a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// Longer than the limit.
