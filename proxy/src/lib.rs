@@ -1,0 +1,3 @@
+//! The sidecar: wraps a workload's connections in mutual TLS, with a permit for every byte.
+
+pub mod redirect;
