@@ -1,1 +1,1 @@
-//! The tests of the whole system and of the tree.
+//! Tools that several of the system's tests share.
