@@ -4,12 +4,26 @@
 //! time are arguments. Reading order: [`spiffe`] (names), [`timestamp`] (time), [`key`], [`request`],
 //! [`certificate`], [`bundle`], [`leaf`] and [`verify`](mod@verify).
 
+pub mod bundle;
+pub mod certificate;
 pub mod key;
+pub mod leaf;
+pub mod path;
 pub mod pem;
+pub mod request;
+pub mod revocation;
+pub mod serial;
 pub mod spiffe;
 pub mod timestamp;
+pub mod verify;
 
+pub use bundle::{BundleError, Bundles, TrustBundle};
+pub use certificate::{CertificateError, CertificateInfo, WorkloadCertificate};
 pub use key::{Fingerprint, KeyAlgorithm, KeyError, PrivateKey, PublicKey, SealCost};
 pub use pem::PemError;
+pub use request::{AskedNames, RequestError, SigningRequest};
+pub use revocation::{Crl, CrlError, DenyList, Revocations};
+pub use serial::{SerialError, SerialNumber};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use timestamp::{Lifetime, Timestamp};
+pub use verify::{PeerIdentity, VerifyError, verify, verify_server_name};

@@ -1,0 +1,103 @@
+//! Checks trust anchors, which the path builder takes on faith.
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use crate::path::CertificateFault;
+use crate::path::reading::{Reading, printable};
+use crate::path::rules::{self, Role};
+use crate::{Fingerprint, Lifetime};
+
+/// A certificate that is trusted as the end of a path, after its own rules were checked.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    der: CertificateDer<'static>,
+    trusted: TrustAnchor<'static>,
+    lifetime: Lifetime,
+    key: Fingerprint,
+    subject: String,
+}
+
+impl Anchor {
+    /// Reads an authority's certificate and checks it by the rules for one (RFC 5280 §4): version, serial
+    /// number, key strength, extensions, cA, keyCertSign. Its dates are left to whoever knows the time.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn from_der(der: &CertificateDer<'_>) -> Result<Self, CertificateFault> {
+        let reading = Reading::new(der)?;
+        rules::check(&reading, Role::Anchor)?;
+        // Our rules are the stricter ones; what webpki still cannot read is of no use as an anchor.
+        let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_| CertificateFault::Unreadable)?;
+        Ok(Self {
+            trusted: trusted.to_owned(),
+            lifetime: reading.lifetime()?,
+            key: reading.key_fingerprint(),
+            subject: printable(&reading.certificate.subject().to_string()),
+            der: der.clone().into_owned(),
+        })
+    }
+
+    /// The certificate.
+    pub const fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// From its first second to its last.
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// The SHA-256 of its public key.
+    pub const fn key_fingerprint(&self) -> Fingerprint {
+        self.key
+    }
+
+    /// The SHA-256 of the whole certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der)
+    }
+
+    /// The subject's name, as text for people.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
+/// Anchors in the two forms in which they are needed, in one order.
+#[derive(Debug, Clone, Default)]
+pub struct Anchors {
+    checked: Vec<Anchor>,
+    trusted: Vec<TrustAnchor<'static>>,
+}
+
+impl Anchors {
+    /// Takes anchors for use in [`verify_path`](crate::path::verify_path). The same certificate twice counts once.
+    pub fn new(all: impl IntoIterator<Item = Anchor>) -> Self {
+        let mut checked: Vec<Anchor> = Vec::new();
+        for anchor in all {
+            if checked.iter().all(|earlier| earlier.der != anchor.der) {
+                checked.push(anchor);
+            }
+        }
+        let trusted = checked.iter().map(|anchor| anchor.trusted.clone()).collect();
+        Self { checked, trusted }
+    }
+
+    /// The anchors.
+    pub fn as_slice(&self) -> &[Anchor] {
+        &self.checked
+    }
+
+    /// The anchors in webpki's form.
+    pub(crate) fn trusted(&self) -> &[TrustAnchor<'static>] {
+        &self.trusted
+    }
+
+    /// The anchor that `trusted`, one of [`trusted`](Self::trusted), was made from.
+    pub(crate) fn behind(&self, trusted: &TrustAnchor<'_>) -> Option<&Anchor> {
+        // By place, not by content: two certificates of one authority may differ in nothing but their dates.
+        let found = std::ptr::from_ref(trusted).cast::<u8>();
+        let place = |own: &TrustAnchor<'static>| std::ptr::from_ref(own).cast::<u8>() == found;
+        self.checked.get(self.trusted.iter().position(place)?)
+    }
+}
