@@ -1,3 +1,4 @@
 //! The sidecar: wraps a workload's connections in mutual TLS, with a permit for every byte.
 
+pub mod net;
 pub mod redirect;

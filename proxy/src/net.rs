@@ -1,0 +1,6 @@
+//! Touches sockets: addresses by their role, original destinations, options, listeners, connections.
+
+pub mod address;
+pub mod listener;
+pub mod original;
+pub mod socket;
