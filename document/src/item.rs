@@ -275,10 +275,15 @@ impl<'n> Item<'n> {
 
     /// A map of names to texts, possibly empty.
     pub fn text_map(&self) -> Option<BTreeMap<String, String>> {
+        self.map(|item| item.text())
+    }
+
+    /// A map of names, each a text, to values that `read` reads; possibly empty.
+    pub fn map<T>(&self, mut read: impl FnMut(Item<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
         let Value::Map(fields) = &self.node.value else {
             return self.mismatch("a map");
         };
-        let read: Vec<Option<(String, String)>> = fields
+        let read: Vec<Option<(String, T)>> = fields
             .iter()
             .map(|(key, node)| {
                 let path = format!("{}.{}", self.path, key.name.text);
@@ -287,8 +292,8 @@ impl<'n> Item<'n> {
                     value: Value::Scalar(key.name.clone()),
                 };
                 let name = Item::new(&name, path.clone(), self.notes).text();
-                let text = Item::new(node, path, self.notes).text();
-                Some((name?, text?))
+                let value = read(Item::new(node, path, self.notes));
+                Some((name?, value?))
             })
             .collect();
         read.into_iter().collect()
