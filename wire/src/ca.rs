@@ -1,10 +1,12 @@
 //! The messages of the CA's HTTPS API, version 1. They carry text; [`read`](mod@read) converts it to checked types.
 
 mod read;
+mod revocations;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{MessageError, read};
+pub use read::{MessageError, Place, read};
+pub use revocations::RevocationsError;
 
 /// `POST /v1/enroll`: a host trades a join token for a host key that the CA will know it by.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct EnrollReply {
     pub host: String,
     /// The identities that the host may ask for: exact SPIFFE IDs, or patterns that end in `/*`.
     pub identities: Vec<String>,
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
 }
 
 /// `POST /v1/issue` and `POST /v1/renew`: a workload asks for a certificate.
@@ -154,6 +158,8 @@ pub enum RevocationSubject {
 pub struct RevokeReply {
     /// The number of the deny list that the change is part of.
     pub generation: u64,
+    /// The CA's clock when it answered, Unix seconds.
+    pub server_time: i64,
 }
 
 /// `GET /v1/status`, for administrators.
@@ -197,10 +203,21 @@ pub struct RevocationsReply {
     pub generation: u64,
     /// SPIFFE IDs whose certificates are all refused.
     pub identities: Vec<String>,
-    /// Certificates that are refused, by serial number in lower-case hexadecimal.
-    pub serials: Vec<String>,
+    /// Certificates that are refused.
+    pub certificates: Vec<RevokedCertificate>,
+    /// Authorities whose signatures are all refused, by the SHA-256 of their public keys, lower-case hexadecimal.
+    pub authorities: Vec<String>,
     /// The CA's clock when it answered, Unix seconds.
     pub server_time: i64,
+}
+
+/// One certificate in [`RevocationsReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedCertificate {
+    /// The SHA-256 of the public key that signed it, lower-case hexadecimal.
+    pub issuer: String,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
 }
 
 /// `GET /v1/crl`: where the certificate revocation lists are, one for each certificate that signs.
