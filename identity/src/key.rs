@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use algorithm::KeyAlgorithm;
 pub use fingerprint::Fingerprint;
+pub(crate) use public::Digest;
 pub use public::PublicKey;
 pub use sealed::SealCost;
 
