@@ -1,8 +1,11 @@
 //! What every long-running program of Ferrule needs, and nothing of the domain.
 
+pub mod backoff;
 mod caught;
 pub mod clock;
+pub mod dial;
 pub mod drain;
+pub mod https;
 pub mod logging;
 pub mod metrics;
 pub mod ready;
