@@ -13,6 +13,8 @@ use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Effective, Problems};
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 
+use crate::crypto::CryptoProfile;
+
 /// Everything that an operator can set, checked. `docs/operating.md` lists each field with its unit and default.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -61,15 +63,6 @@ pub enum Profile {
     Standard,
     /// Refuses a self-signed root that is online, and a key-encryption key that lies beside the keys.
     Production,
-}
-
-/// Which algorithms are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CryptoProfile {
-    /// P-256 and what else modern TLS offers.
-    Standard,
-    /// P-384, SHA-384 and AES-256 alone (RFC 9151).
-    Cnsa1,
 }
 
 /// The lives of leaves.

@@ -28,7 +28,7 @@ impl Fault {
     }
 
     /// A refusal by `word`, explained by an error with all its causes.
-    pub fn caused(word: &'static str, error: &dyn std::error::Error) -> Self {
+    pub fn caused(word: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(word, ferrule_daemon::logging::Chain(error).to_string())
     }
 

@@ -73,7 +73,7 @@ impl KubeApi {
     async fn call(&self, path: &'static str, body: Vec<u8>) -> Result<Bytes, KubeApiError> {
         let config = self.tls().await?;
         let request = self.request(path, body).await?;
-        let stream = ferrule_daemon::dial::host(&self.host, self.port, self.limit)
+        let stream = ferrule_daemon::dial::dial_name(&self.host, self.port, self.limit)
             .await
             .map_err(|source| KubeApiError::Unreachable { source })?;
         let stream = TlsConnector::from(config)

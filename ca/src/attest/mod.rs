@@ -1,5 +1,13 @@
 //! Says who is asking for a certificate, by evidence instead of by claim.
 
+pub mod bound_token;
+pub mod certificate;
+pub mod enroll;
+pub mod host_key;
+pub mod kube_api;
+pub mod statements;
+pub mod token_review;
+
 use std::fmt;
 use std::str::FromStr;
 

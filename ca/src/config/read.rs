@@ -11,9 +11,9 @@ use ferrule_document::{Fields, Item};
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 
 use super::{
-    Config, CryptoProfile, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig, ServingName,
-    SigningConfig,
+    Config, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig, ServingName, SigningConfig,
 };
+use crate::crypto::CryptoProfile;
 
 /// Reads the whole document.
 pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {

@@ -1,0 +1,4 @@
+//! Serves the CA's HTTPS API.
+
+pub mod limits;
+pub mod status;

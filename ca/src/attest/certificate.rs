@@ -1,0 +1,106 @@
+//! Knows callers by certificates of ours that are still valid.
+
+use std::sync::Arc;
+
+use ferrule_identity::{Bundles, PeerIdentity, Revocations, Timestamp, VerifyError, verify};
+use rustls_pki_types::CertificateDer;
+
+use super::{Attested, Caller, CallerKind, Entitlement};
+use crate::ledger::serial::SerialError;
+use crate::ledger::{Ledger, LedgerError, Serial};
+
+/// Checks the client certificate of a connection again for each request, because a connection may be older than a
+/// revocation.
+#[derive(Debug)]
+pub struct Certificates {
+    ledger: Arc<dyn Ledger>,
+}
+
+impl Certificates {
+    /// Knows the certificates that `ledger` has on record.
+    pub fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    /// Who showed `chain`: an identity of ours, verified as any peer would.
+    ///
+    /// # Errors
+    /// When there is no chain, or it does not verify now.
+    pub fn identify(
+        chain: &[CertificateDer<'_>],
+        bundles: &Bundles,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> Result<PeerIdentity, CertificateFault> {
+        if chain.is_empty() {
+            return Err(CertificateFault::None);
+        }
+        verify(chain, bundles, revocations, now).map_err(|source| CertificateFault::Refused { source })
+    }
+
+    /// What `peer` may ask for: its own identity again, on the evidence of the same host, where one stood behind it.
+    ///
+    /// # Errors
+    /// When its certificate is not on record here: after a restore nobody could tell whether the host behind it was
+    /// revoked.
+    pub async fn attest(&self, peer: &PeerIdentity) -> Result<Attested, CertificateFault> {
+        let serial = serial_of(peer)?;
+        let record = self.ledger.certificate(serial).await;
+        let record = record.map_err(|source| CertificateFault::Ledger { source })?;
+        let record = record
+            .filter(|record| record.id == peer.id().as_str())
+            .ok_or_else(|| CertificateFault::NotOnRecord { serial: peer.serial().to_string() })?;
+        Ok(Attested {
+            caller: Caller::new(CallerKind::Certificate, peer.id().as_str()),
+            entitlement: Entitlement::exactly(peer.id().clone()),
+            host: record.host,
+        })
+    }
+}
+
+fn serial_of(peer: &PeerIdentity) -> Result<Serial, CertificateFault> {
+    Serial::from_be_bytes(peer.serial().magnitude()).map_err(|source| CertificateFault::Serial { source })
+}
+
+/// Why a client certificate does not show who is asking.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateFault {
+    /// None was shown.
+    #[error("a client certificate is needed; open the connection with one")]
+    None,
+    /// It does not verify.
+    #[error("the client certificate is refused")]
+    Refused {
+        /// Why.
+        source: VerifyError,
+    },
+    /// Its serial number is none that this CA gives out.
+    #[error("the client certificate's serial number is not one of ours")]
+    Serial {
+        /// What is wrong with it.
+        source: SerialError,
+    },
+    /// It verifies, but this CA does not remember it.
+    #[error("the certificate {serial} is not on record here; show other evidence")]
+    NotOnRecord {
+        /// Its serial number.
+        serial: String,
+    },
+    /// The ledger cannot be read.
+    #[error("cannot look up the client certificate")]
+    Ledger {
+        /// The cause.
+        source: LedgerError,
+    },
+}
+
+impl CertificateFault {
+    /// The stable word for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::None => "certificate_required",
+            Self::Refused { .. } | Self::Serial { .. } | Self::NotOnRecord { .. } => "certificate_refused",
+            Self::Ledger { .. } => "ledger_unavailable",
+        }
+    }
+}
