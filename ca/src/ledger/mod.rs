@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod error;
 pub mod event;
 pub mod record;
+pub mod refusals;
+pub mod sample;
 pub mod serial;
 pub mod sqlite;
 mod written;
@@ -153,3 +155,6 @@ pub struct Appended {
     /// The counters when all that was committed together with it was in force.
     pub generations: Generations,
 }
+
+#[cfg(test)]
+pub(crate) mod scratch;
