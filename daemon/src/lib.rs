@@ -1,5 +1,6 @@
 //! What every long-running program of Ferrule needs, and nothing of the domain.
 
+pub mod admin;
 pub mod backoff;
 mod caught;
 pub mod clock;
