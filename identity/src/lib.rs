@@ -2,7 +2,7 @@
 //!
 //! Nothing here opens a socket or a file, starts a task, reads the environment or a clock: bytes and the
 //! time are arguments. Reading order: [`spiffe`] (names), [`timestamp`] (time), [`key`], [`request`],
-//! [`certificate`], [`bundle`], [`leaf`] and [`verify`](mod@verify).
+//! [`certificate`], [`bundle`], [`leaf`], [`verify`](mod@verify) and [`tls`].
 
 pub mod bundle;
 pub mod certificate;
@@ -15,6 +15,7 @@ pub mod revocation;
 pub mod serial;
 pub mod spiffe;
 pub mod timestamp;
+pub mod tls;
 pub mod verify;
 
 pub use bundle::{BundleError, Bundles, TrustBundle};

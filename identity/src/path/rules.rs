@@ -1,6 +1,6 @@
 //! Judges one certificate by the rules of RFC 5280 that webpki leaves to its caller.
 
-use x509_parser::extensions::{GeneralName, NameConstraints};
+use x509_parser::extensions::{AuthorityKeyIdentifier, GeneralName, NameConstraints};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
@@ -61,6 +61,7 @@ fn check_key_ids(
     role: Role,
 ) -> Result<(), CertificateFault> {
     let certificate = &reading.certificate;
+    let self_issued = certificate.issuer().as_raw() == certificate.subject().as_raw();
     match &extensions.subject_key_id {
         Some(id) if id.critical => return Err(CertificateFault::CriticalKeyId),
         Some(_) => {}
@@ -69,14 +70,30 @@ fn check_key_ids(
     }
     match &extensions.authority_key_id {
         Some(id) if id.critical => Err(CertificateFault::CriticalKeyId),
-        Some(id) if id.value.key_identifier.is_none() => Err(CertificateFault::NoAuthorityKeyId),
-        Some(_) => Ok(()),
+        Some(id) => check_authority_key_id(id.value, extensions, self_issued),
         // Only a self-signed certificate may leave it out: issuer and subject are then one.
-        None if role == Role::Anchor && certificate.issuer().as_raw() == certificate.subject().as_raw() => {
-            Ok(())
-        }
+        None if role == Role::Anchor && self_issued => Ok(()),
         None => Err(CertificateFault::NoAuthorityKeyId),
     }
+}
+
+/// The key's identifier must be there, issuer and serial number only together; one that the certificate issued
+/// to itself names its own key.
+fn check_authority_key_id(
+    id: &AuthorityKeyIdentifier<'_>,
+    extensions: &Extensions<'_, '_>,
+    self_issued: bool,
+) -> Result<(), CertificateFault> {
+    let key = id
+        .key_identifier
+        .as_ref()
+        .ok_or(CertificateFault::NoAuthorityKeyId)?;
+    let own = extensions.subject_key_id.as_ref().map(|own| own.value);
+    let pair = id.authority_cert_issuer.is_some() == id.authority_cert_serial.is_some();
+    if !pair || (self_issued && own.is_some_and(|own| own != key.0)) {
+        return Err(CertificateFault::AuthorityKeyIdMismatch);
+    }
+    Ok(())
 }
 
 /// RFC 5280 §4.1.2.6 and §4.2.1.6.
@@ -104,14 +121,11 @@ fn check_name(name: &GeneralName<'_>) -> Result<(), CertificateFault> {
     well_formed.then_some(()).ok_or(CertificateFault::MalformedName)
 }
 
-/// Labels of letters, digits, hyphens and underscores; the first may be a lone `*`.
+/// Labels of letters, digits and hyphens (RFC 5280 §4.2.1.6); the first may be a lone `*`.
 fn is_dns_name(name: &str) -> bool {
     let labels = name.strip_prefix("*.").unwrap_or(name);
     let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     // A last label of digits makes it an IPv4 address to many readers.
     let last = labels.rsplit('.').next().unwrap_or_default();
@@ -122,12 +136,23 @@ fn is_visible(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// What only an authority may have.
+/// What only an authority may have (RFC 5280 §4.2.1.9, §4.2.1.10). Whether a leaf is one, webpki asks.
 fn check_leaf(extensions: &Extensions<'_, '_>) -> Result<(), CertificateFault> {
-    match extensions.name_constraints {
-        Some(_) => Err(CertificateFault::LeafNameConstraints),
-        None => Ok(()),
+    if extensions.name_constraints.is_some() {
+        return Err(CertificateFault::LeafNameConstraints);
     }
+    let authority = extensions
+        .basic_constraints
+        .as_ref()
+        .is_some_and(|it| it.value.ca);
+    let signs = extensions
+        .key_usage
+        .as_ref()
+        .is_some_and(|it| it.value.key_cert_sign());
+    if signs && !authority {
+        return Err(CertificateFault::LeafSigns);
+    }
+    Ok(())
 }
 
 /// RFC 5280 §4.2.1.3, §4.2.1.9 and §4.2.1.10: what makes a certificate an authority's.
@@ -261,6 +286,9 @@ pub enum CertificateFault {
     /// No authority key identifier, though it is not self-signed (RFC 5280 §4.2.1.1).
     #[error("it has no authority key identifier")]
     NoAuthorityKeyId,
+    /// An authority key identifier that contradicts itself, or its own certificate (RFC 5280 §4.2.1.1).
+    #[error("its authority key identifier is incomplete, or not its own though it is its own issuer")]
+    AuthorityKeyIdMismatch,
     /// An alternative-name extension without a name (RFC 5280 §4.2.1.6).
     #[error("its subject alternative names are empty")]
     EmptyAlternativeNames,
@@ -276,6 +304,9 @@ pub enum CertificateFault {
     /// A leaf with name constraints (RFC 5280 §4.2.1.10).
     #[error("it has name constraints, which only an authority may have")]
     LeafNameConstraints,
+    /// A leaf whose key usage has keyCertSign without cA (RFC 5280 §4.2.1.9).
+    #[error("its key may sign certificates, but it is no authority's")]
+    LeafSigns,
     /// An authority without subject (RFC 5280 §4.1.2.6).
     #[error("its subject is empty, which an authority's must not be")]
     EmptyAuthoritySubject,
