@@ -11,6 +11,8 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error};
 
+use crate::buffer::Buffer;
+
 /// One TLS connection, of either side, from its first byte to its last.
 pub struct Session {
     side: Side,
@@ -77,8 +79,8 @@ impl Session {
     pub fn receive(
         &mut self,
         incoming: &mut [u8],
-        plain: &mut Vec<u8>,
-        reply: &mut Vec<u8>,
+        plain: &mut Buffer,
+        reply: &mut Buffer,
     ) -> Result<Progress, Error> {
         let mut used = 0;
         let mut finished = false;
@@ -113,8 +115,8 @@ impl Session {
     fn step(
         &mut self,
         bytes: &mut [u8],
-        plain: &mut Vec<u8>,
-        reply: &mut Vec<u8>,
+        plain: &mut Buffer,
+        reply: &mut Buffer,
     ) -> (usize, Result<Step, Error>) {
         match &mut self.side {
             Side::Client(connection) => handle(connection.process_tls_records(bytes), plain, reply),
@@ -136,7 +138,7 @@ impl Session {
     ///
     /// # Errors
     /// Before the handshake is over, or when the keys are used up and cannot be renewed.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
         self.write(out, Write::Records(plain))
     }
 
@@ -144,11 +146,11 @@ impl Session {
     ///
     /// # Errors
     /// Before the handshake is over.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn finish(&mut self, out: &mut Buffer) -> Result<(), Error> {
         self.write(out, Write::Finish)
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, what: Write<'_>) -> Result<(), Error> {
+    fn write(&mut self, out: &mut Buffer, what: Write<'_>) -> Result<(), Error> {
         loop {
             let done = match &mut self.side {
                 Side::Client(connection) => {
@@ -175,8 +177,8 @@ enum Step {
 /// Handles one state; returns with it how many bytes of the input are used up.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    plain: &mut Vec<u8>,
-    reply: &mut Vec<u8>,
+    plain: &mut Buffer,
+    reply: &mut Buffer,
 ) -> (usize, Result<Step, Error>) {
     let mut discard = status.discard;
     let step = match status.state {
@@ -186,7 +188,7 @@ fn handle<Data>(
                 None => break Ok(Step::Again),
                 Some(Ok(record)) => {
                     discard += record.discard;
-                    plain.extend_from_slice(record.payload);
+                    plain.push(record.payload);
                 }
                 Some(Err(error)) => break Err(error),
             }
@@ -210,7 +212,7 @@ fn handle<Data>(
 /// Handles one state on the way to writing; true once `what` is written.
 fn written<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
     what: Write<'_>,
 ) -> Result<bool, Error> {
     match status.state? {
@@ -233,7 +235,7 @@ fn written<Data>(
     }
 }
 
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), Error> {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Buffer) -> Result<(), Error> {
     append(out, |room| {
         data.encode(room).map_err(|error| match error {
             EncodeError::InsufficientSize(size) => WriteError::Room(size),
@@ -244,22 +246,18 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<
 
 /// Lets `write` fill room behind what `out` holds, with as much room as it asks for.
 fn append(
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, WriteError>,
 ) -> Result<(), Error> {
-    let start = out.len();
+    let mut least = 0;
     loop {
-        let room = out.get_mut(start..).unwrap_or_default();
-        match write(room) {
+        match write(out.room(least)) {
             Ok(count) => {
-                out.truncate(start + count);
+                out.advance(count);
                 return Ok(());
             }
-            Err(WriteError::Room(size)) => out.resize(start + size.required_size, 0),
-            Err(WriteError::Failed(error)) => {
-                out.truncate(start);
-                return Err(error);
-            }
+            Err(WriteError::Room(size)) => least = size.required_size,
+            Err(WriteError::Failed(error)) => return Err(error),
         }
     }
 }
@@ -286,4 +284,4 @@ impl From<EncryptError> for WriteError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 use super::*;
 
 /// Settings of both sides that trust one self-signed certificate.
-fn settings() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+pub(crate) fn settings() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["db.test".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
@@ -39,34 +39,34 @@ fn client(settings: &Arc<ClientConfig>, name: &'static str) -> Session {
 /// A session and what it took from the peer.
 struct End {
     session: Session,
-    plain: Vec<u8>,
+    plain: Buffer,
 }
 
 impl End {
     fn new(session: Session) -> Self {
         Self {
             session,
-            plain: Vec::new(),
+            plain: Buffer::new(),
         }
     }
 
     /// Takes `bytes` in pieces of `piece`; returns its replies and where it is.
     fn take(&mut self, bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Progress), Error> {
-        let mut reply = Vec::new();
+        let mut reply = Buffer::new();
         let mut progress = Progress::Handshake;
         for part in bytes.chunks(piece.max(1)) {
             let mut incoming = [self.session.held(), part].concat();
             progress = self.session.receive(&mut incoming, &mut self.plain, &mut reply)?;
         }
-        Ok((reply, progress))
+        Ok((reply.filled().to_vec(), progress))
     }
 
     fn start(&mut self) -> Vec<u8> {
-        let mut reply = Vec::new();
+        let mut reply = Buffer::new();
         self.session
             .receive(&mut [], &mut self.plain, &mut reply)
             .unwrap();
-        reply
+        reply.filled().to_vec()
     }
 }
 
@@ -93,14 +93,17 @@ fn bytes_arrive_whole_however_they_are_cut() {
     for piece in [1, 7, 1000, usize::MAX] {
         let (mut client, mut server) = open(piece);
         let sent: Vec<u8> = (0..100_000_u32).map(|number| number.to_le_bytes()[1]).collect();
-        let mut sealed = Vec::new();
+        let mut sealed = Buffer::new();
         client.session.seal(&sent, &mut sealed).unwrap();
-        assert_eq!(server.take(&sealed, piece).unwrap(), (Vec::new(), Progress::Open));
-        assert_eq!(server.plain, sent);
+        assert_eq!(
+            server.take(sealed.filled(), piece).unwrap(),
+            (Vec::new(), Progress::Open)
+        );
+        assert_eq!(server.plain.filled(), sent);
         sealed.clear();
         server.session.seal(b"pong", &mut sealed).unwrap();
-        client.take(&sealed, piece).unwrap();
-        assert_eq!(client.plain, b"pong");
+        client.take(sealed.filled(), piece).unwrap();
+        assert_eq!(client.plain.filled(), b"pong");
         assert_eq!(
             (client.session.held(), server.session.held()),
             ([].as_slice(), [].as_slice())
@@ -111,24 +114,24 @@ fn bytes_arrive_whole_however_they_are_cut() {
 #[test]
 fn one_side_finishes_and_the_other_goes_on() {
     let (mut client, mut server) = open(usize::MAX);
-    let mut sealed = Vec::new();
+    let mut sealed = Buffer::new();
     client.session.seal(b"last words", &mut sealed).unwrap();
     client.session.finish(&mut sealed).unwrap();
-    let (_, at) = server.take(&sealed, usize::MAX).unwrap();
+    let (_, at) = server.take(sealed.filled(), usize::MAX).unwrap();
     assert_eq!(
-        (at, server.plain.as_slice()),
+        (at, server.plain.filled()),
         (Progress::PeerFinished, b"last words".as_slice())
     );
     for word in [b"still ".as_slice(), b"here"] {
         sealed.clear();
         server.session.seal(word, &mut sealed).unwrap();
-        client.take(&sealed, usize::MAX).unwrap();
+        client.take(sealed.filled(), usize::MAX).unwrap();
     }
-    assert_eq!(client.plain, b"still here");
+    assert_eq!(client.plain.filled(), b"still here");
     sealed.clear();
     server.session.finish(&mut sealed).unwrap();
     assert_eq!(
-        client.take(&sealed, usize::MAX).unwrap().1,
+        client.take(sealed.filled(), usize::MAX).unwrap().1,
         Progress::PeerFinished
     );
 }
@@ -160,11 +163,12 @@ fn a_foreign_peer_renews_its_keys_and_ours() {
         }
         ours.plain.clear();
         let (reply, _) = ours.take(&sealed, usize::MAX).unwrap();
-        assert_eq!(ours.plain, b"new keys");
+        assert_eq!(ours.plain.filled(), b"new keys");
         // Ours come with the next bytes that we send.
-        let mut answer = reply;
+        let mut answer = Buffer::new();
+        answer.push(&reply);
         ours.session.seal(b"mine as well", &mut answer).unwrap();
-        theirs.read_tls(&mut answer.as_slice()).unwrap();
+        theirs.read_tls(&mut answer.filled()).unwrap();
         theirs.process_new_packets().unwrap();
         let mut heard = [0; 12];
         theirs.reader().read_exact(&mut heard).unwrap();
@@ -181,13 +185,13 @@ fn a_refusal_leaves_with_its_alert() {
     ));
     let hello = client.start();
     let (flight, _) = server.take(&hello, usize::MAX).unwrap();
-    let (mut flight, mut reply) = (flight, Vec::new());
+    let (mut flight, mut reply) = (flight, Buffer::new());
     let refused = client
         .session
         .receive(&mut flight, &mut client.plain, &mut reply)
         .unwrap_err();
     assert!(matches!(refused, Error::InvalidCertificate(_)), "{refused}");
-    let told = server.take(&reply, usize::MAX).unwrap_err();
+    let told = server.take(reply.filled(), usize::MAX).unwrap_err();
     assert!(matches!(told, Error::AlertReceived(_)), "{told}");
 }
 
@@ -200,21 +204,21 @@ fn garbage_and_altered_records_are_refused() {
     assert!(server.take(b"GET / HTTP/1.1\r\n\r\n", usize::MAX).is_err());
 
     let (mut client, mut server) = open(usize::MAX);
-    let mut sealed = Vec::new();
+    let mut sealed = Buffer::new();
     client.session.seal(b"to be altered", &mut sealed).unwrap();
-    let last = sealed.len() - 1;
-    sealed[last] ^= 1;
-    assert!(server.take(&sealed, usize::MAX).is_err());
-    assert_eq!(server.plain, b"");
+    let last = sealed.filled().len() - 1;
+    sealed.filled_mut()[last] ^= 1;
+    assert!(server.take(sealed.filled(), usize::MAX).is_err());
+    assert_eq!(server.plain.filled(), b"");
 }
 
 #[test]
 fn nothing_is_sealed_before_the_handshake_is_over() {
     let (for_client, _) = settings();
     let mut client = client(&for_client, "db.test");
-    let mut out = Vec::new();
+    let mut out = Buffer::new();
     assert!(client.seal(b"too early", &mut out).is_err());
-    assert!(!out.windows(9).any(|window| window == b"too early"));
+    assert!(!out.filled().windows(9).any(|window| window == b"too early"));
 }
 
 #[test]
@@ -239,10 +243,10 @@ fn writing_does_not_disturb_half_a_message() {
     }
     for part in sealed.chunks(1000) {
         ours.take(part, 100).unwrap();
-        let mut out = Vec::new();
+        let mut out = Buffer::new();
         ours.session.seal(b"meanwhile", &mut out).unwrap();
-        theirs.read_tls(&mut out.as_slice()).unwrap();
+        theirs.read_tls(&mut out.filled()).unwrap();
         theirs.process_new_packets().unwrap();
     }
-    assert_eq!(ours.plain, vec![7; 20_000]);
+    assert_eq!(ours.plain.filled(), vec![7; 20_000]);
 }

@@ -1,0 +1,3 @@
+//! Carries bytes between two connections until both directions are over.
+
+pub mod relay;

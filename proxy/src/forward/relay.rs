@@ -1,0 +1,345 @@
+//! Moves bytes both ways between two sockets, one of them sealed with TLS or neither.
+//!
+//! Each direction ends by itself: end of stream becomes close_notify with FIN, and back. What is not an end of
+//! stream, a reset or a TLS stream that stops without close_notify, is an error, which the caller passes on as RST.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+
+use crate::buffer::Buffer;
+use crate::tls::session::{Progress, Session};
+
+/// Which of the two sockets something happened at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leg {
+    /// The one towards another workload's proxy, or the first of two in clear.
+    Outer,
+    /// The one towards our own application, or the second of two in clear.
+    Inner,
+}
+
+/// Why a relay ended before both directions were over.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// A socket was reset or failed.
+    #[error("the {leg:?} connection broke")]
+    Broken {
+        /// Which.
+        leg: Leg,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The TLS stream stopped without saying that it was over: somebody cut it (RFC 8446 §6.1).
+    #[error("the TLS stream was cut short")]
+    Truncated,
+    /// The peer broke the protocol.
+    #[error("the peer broke the TLS protocol")]
+    Protocol {
+        /// How.
+        source: rustls::Error,
+    },
+    /// One direction was over, and nothing moved in the other for the time that is allowed then.
+    #[error("nothing moved for {limit:?} after one side had finished")]
+    HalfClosed {
+        /// That time.
+        limit: Duration,
+    },
+}
+
+/// Counts what a relay moved. May be read while it runs, on its own thread.
+#[derive(Debug, Default)]
+pub struct Moved {
+    inward: Cell<u64>,
+    outward: Cell<u64>,
+}
+
+impl Moved {
+    /// The application's bytes that came from the outer leg.
+    pub fn inward(&self) -> u64 {
+        self.inward.get()
+    }
+
+    /// The application's bytes that went to the outer leg.
+    pub fn outward(&self) -> u64 {
+        self.outward.get()
+    }
+
+    fn total(&self) -> u64 {
+        self.inward.get().wrapping_add(self.outward.get())
+    }
+}
+
+/// Carries bytes between `outer`, sealed by `session`, and `inner`, until both directions are over.
+///
+/// There is no idle limit; `half_closed` bounds the silence once one direction is over.
+///
+/// # Errors
+/// When it ended otherwise. The caller resets both sockets then: a cut stream must not look like a finished one.
+pub async fn sealed(
+    outer: &mut TcpStream,
+    session: &mut Session,
+    inner: &mut TcpStream,
+    half_closed: Duration,
+    moved: &Moved,
+) -> Result<(), RelayError> {
+    let (outer_read, outer_write) = outer.split();
+    let (inner_read, inner_write) = inner.split();
+    let session = RefCell::new(session);
+    let ends = Notify::new();
+    let inward = async {
+        open_flow(outer_read, &session, inner_write, &moved.inward).await?;
+        ends.notify_one();
+        Ok(())
+    };
+    let outward = async {
+        seal_flow(inner_read, &session, outer_write, &moved.outward).await?;
+        ends.notify_one();
+        Ok(())
+    };
+    both(inward, outward, &ends, half_closed, moved).await
+}
+
+/// Carries bytes between two sockets as they are; otherwise as [`sealed`].
+///
+/// # Errors
+/// As [`sealed`].
+pub async fn plain(
+    outer: &mut TcpStream,
+    inner: &mut TcpStream,
+    half_closed: Duration,
+    moved: &Moved,
+) -> Result<(), RelayError> {
+    let (outer_read, outer_write) = outer.split();
+    let (inner_read, inner_write) = inner.split();
+    let ends = Notify::new();
+    let inward = async {
+        plain_flow(outer_read, Leg::Outer, inner_write, &moved.inward).await?;
+        ends.notify_one();
+        Ok(())
+    };
+    let outward = async {
+        plain_flow(inner_read, Leg::Inner, outer_write, &moved.outward).await?;
+        ends.notify_one();
+        Ok(())
+    };
+    both(inward, outward, &ends, half_closed, moved).await
+}
+
+/// Runs both directions, and the guard over whichever is left.
+async fn both(
+    inward: impl Future<Output = Result<(), RelayError>>,
+    outward: impl Future<Output = Result<(), RelayError>>,
+    ends: &Notify,
+    half_closed: Duration,
+    moved: &Moved,
+) -> Result<(), RelayError> {
+    let flows = async { tokio::try_join!(inward, outward).map(|_| ()) };
+    tokio::select! {
+        biased;
+        ended = flows => ended,
+        limit = silence(ends, half_closed, moved) => Err(RelayError::HalfClosed { limit }),
+    }
+}
+
+/// Ends once one direction is over and nothing has moved for `limit`.
+async fn silence(ends: &Notify, limit: Duration, moved: &Moved) -> Duration {
+    ends.notified().await;
+    loop {
+        let before = moved.total();
+        tokio::time::sleep(limit).await;
+        if moved.total() == before {
+            return limit;
+        }
+    }
+}
+
+/// From the peer to the application.
+async fn open_flow(
+    mut from: ReadHalf<'_>,
+    session: &RefCell<&mut Session>,
+    mut to: WriteHalf<'_>,
+    count: &Cell<u64>,
+) -> Result<(), RelayError> {
+    let mut appetite = Appetite::new();
+    loop {
+        from.readable().await.map_err(broken(Leg::Outer))?;
+        let mut room = Buffer::lent();
+        room.push(session.borrow().held());
+        let read = match read_now(&mut from, &mut room, appetite.bytes()).await {
+            Ok(Some(0)) => return Err(RelayError::Truncated),
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
+            Err(source) => return Err(broken(Leg::Outer)(source)),
+        };
+        let mut text = Buffer::lent();
+        let progress = receive(*session.borrow_mut(), &mut room, &mut text)?;
+        drop(room);
+        count.set(count.get().wrapping_add(text.filled().len() as u64));
+        let waited = write_all(&to, text).await.map_err(broken(Leg::Inner))?;
+        appetite.learn(read, waited);
+        if progress == Progress::PeerFinished {
+            return to.shutdown().await.map_err(broken(Leg::Inner));
+        }
+    }
+}
+
+fn receive(session: &mut Session, sealed: &mut Buffer, text: &mut Buffer) -> Result<Progress, RelayError> {
+    // After the handshake TLS has nothing to say by itself but alerts, and the reset that follows an error says
+    // as much; an answer to a key update leaves with the next record.
+    let mut reply = Buffer::new();
+    session
+        .receive(sealed.filled_mut(), text, &mut reply)
+        .map_err(|source| RelayError::Protocol { source })
+}
+
+/// From the application to the peer.
+async fn seal_flow(
+    mut from: ReadHalf<'_>,
+    session: &RefCell<&mut Session>,
+    mut to: WriteHalf<'_>,
+    count: &Cell<u64>,
+) -> Result<(), RelayError> {
+    let mut appetite = Appetite::new();
+    loop {
+        from.readable().await.map_err(broken(Leg::Inner))?;
+        let mut room = Buffer::lent();
+        let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
+            .await
+            .map_err(broken(Leg::Inner))?
+        else {
+            continue;
+        };
+        let mut sealed = Buffer::lent();
+        let protocol = |source| RelayError::Protocol { source };
+        if read == 0 {
+            session.borrow_mut().finish(&mut sealed).map_err(protocol)?;
+            write_all(&to, sealed).await.map_err(broken(Leg::Outer))?;
+            return to.shutdown().await.map_err(broken(Leg::Outer));
+        }
+        session
+            .borrow_mut()
+            .seal(room.filled(), &mut sealed)
+            .map_err(protocol)?;
+        drop(room);
+        count.set(count.get().wrapping_add(read as u64));
+        let waited = write_all(&to, sealed).await.map_err(broken(Leg::Outer))?;
+        appetite.learn(read, waited);
+    }
+}
+
+/// From one socket to the other as it is.
+async fn plain_flow(
+    mut from: ReadHalf<'_>,
+    leg: Leg,
+    mut to: WriteHalf<'_>,
+    count: &Cell<u64>,
+) -> Result<(), RelayError> {
+    let other = match leg {
+        Leg::Outer => Leg::Inner,
+        Leg::Inner => Leg::Outer,
+    };
+    let mut appetite = Appetite::new();
+    loop {
+        from.readable().await.map_err(broken(leg))?;
+        let mut room = Buffer::lent();
+        let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
+            .await
+            .map_err(broken(leg))?
+        else {
+            continue;
+        };
+        if read == 0 {
+            return to.shutdown().await.map_err(broken(other));
+        }
+        count.set(count.get().wrapping_add(read as u64));
+        let waited = write_all(&to, room).await.map_err(broken(other))?;
+        appetite.learn(read, waited);
+    }
+}
+
+fn broken(leg: Leg) -> impl FnOnce(io::Error) -> RelayError {
+    move |source| RelayError::Broken { leg, source }
+}
+
+/// Reads what is there behind what `room` holds, `most` bytes at most; `None` when nothing is there after all.
+async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
+    // Through `poll_read`, not `try_read`: it takes a short read as the sign that the socket is empty, and saves
+    // the call that would only say so.
+    let read = poll_fn(|context| {
+        let space = room.room(0);
+        let length = space.len().min(most);
+        let mut space = ReadBuf::new(space.get_mut(..length).unwrap_or_default());
+        Poll::Ready(match Pin::new(&mut *from).poll_read(context, &mut space) {
+            Poll::Ready(Ok(())) => Ok(Some(space.filled().len())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(None),
+        })
+    })
+    .await?;
+    room.advance(read.unwrap_or(0));
+    Ok(read)
+}
+
+/// Writes all bytes; returns whether the receiver had to be waited for. Then only what is left is kept.
+async fn write_all(to: &WriteHalf<'_>, bytes: Buffer) -> io::Result<bool> {
+    let written = write_now(to, bytes.filled())?;
+    if written == bytes.filled().len() {
+        return Ok(false);
+    }
+    // Many receivers may be slow at once: each holds what it has not taken, and no more.
+    let left: Box<[u8]> = bytes.filled().get(written..).unwrap_or_default().into();
+    drop(bytes);
+    let mut at = 0;
+    while let Some(rest) = left.get(at..).filter(|rest| !rest.is_empty()) {
+        to.writable().await?;
+        at += write_now(to, rest)?;
+    }
+    Ok(true)
+}
+
+fn write_now(to: &WriteHalf<'_>, bytes: &[u8]) -> io::Result<usize> {
+    match to.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done,
+    }
+}
+
+/// How much one direction reads at once: little until it is seen that much comes and is taken as fast, so that
+/// a slow receiver costs little memory.
+struct Appetite(usize);
+
+impl Appetite {
+    const fn new() -> Self {
+        Self(LEAST_READ)
+    }
+
+    const fn bytes(&self) -> usize {
+        self.0
+    }
+
+    fn learn(&mut self, read: usize, waited: bool) {
+        if waited {
+            self.0 = (self.0 / 2).max(LEAST_READ);
+        } else if read == self.0 {
+            self.0 = (self.0 * 2).min(MOST_READ);
+        }
+    }
+}
+
+/// Two records of TLS.
+const LEAST_READ: usize = 32 * 1024;
+
+/// Fifteen records: sealed, or behind a record that is held, they still fit into one buffer.
+const MOST_READ: usize = 15 * 16 * 1024;
+
+#[cfg(test)]
+mod tests;
