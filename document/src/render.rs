@@ -60,7 +60,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes what follows a key and its colon.
+    /// Writes what follows a key and its colon; `depth` is one more than the key's.
     fn value(&mut self, node: &Node, depth: usize, path: &str) {
         let nested = match &node.value {
             Value::Map(fields) => !fields.is_empty(),
@@ -69,6 +69,8 @@ impl Writer<'_> {
         };
         if nested {
             self.out.push('\n');
+            // The dashes of a list stand below the name of its field.
+            let depth = depth - usize::from(matches!(node.value, Value::List(_)));
             self.node(node, depth, path, false);
         } else {
             self.out.push(' ');
