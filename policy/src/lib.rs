@@ -1,1 +1,44 @@
-//! Who may reach what: documents, judgement, explanation.
+//! Decides who may reach what: documents, judgement, explanation.
+//!
+//! Nothing here opens a socket or a file, starts a task, reads the environment or a clock.
+//! [`PolicyDocument`]s are what operators write; [`compile`](compile::compile) arranges them as a [`Policy`];
+//! [`judge`](judge::judge) answers an [`Ask`] with a [`Verdict`], which [`explain`](explain::explain) says in
+//! a sentence. [`suggest`](suggest::suggest) writes the rules that observed connections need.
+//!
+//! Doubt means no: a document with anything unknown is refused as a whole, emptiness never means everything,
+//! and without a rule there is no connection.
+
+mod ask;
+mod cidr;
+mod compile;
+mod document;
+mod explain;
+mod host;
+mod index;
+mod judge;
+mod pattern;
+mod policy;
+mod preset;
+mod rule;
+mod scope;
+mod suggest;
+mod verdict;
+mod written;
+
+pub use ask::{Ask, Inbound, Outbound, Source, Workload};
+pub use cidr::{Cidr, CidrError};
+pub use compile::compile;
+pub use document::{
+    API_VERSION, AccessPolicy, AccessRule, Action, EgressPolicy, EgressRule, Enforcement, MeshPolicy, Meta,
+    Mode, PolicyDocument,
+};
+pub use explain::explain;
+pub use host::{HostError, HostName, HostPattern};
+pub use judge::{judge, judge_port};
+pub use pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPattern, Workloads};
+pub use policy::{BuiltIn, Mesh, Policy, ResolvedError};
+pub use preset::{Preset, PresetError};
+pub use rule::{Peers, PolicyName, Rule};
+pub use suggest::{Edge, Observed, Suggestion, missing, suggest};
+pub use verdict::{Decision, Denial, Grant, Nearest, Verdict};
+pub use written::Peer;
