@@ -39,6 +39,11 @@ impl Fault {
         fault
     }
 
+    /// What the ledger and the log may keep of the message: nothing where it may quote the body of the request.
+    pub fn detail(&self) -> &str {
+        if self.word == "message_invalid" { "" } else { &self.message }
+    }
+
     /// The status that belongs to the word.
     pub fn status(&self) -> StatusCode {
         status_of(self.word)
@@ -81,7 +86,6 @@ pub const TABLE: &[(StatusCode, &[&str])] = &[
             "key_not_accepted",
             "request_asks_too_much",
             "lifetime_out_of_range",
-            "evidence_missing",
             "evidence_unexpected",
             "statement_malformed",
             "subject_invalid",
@@ -91,6 +95,7 @@ pub const TABLE: &[(StatusCode, &[&str])] = &[
     (
         StatusCode::UNAUTHORIZED,
         &[
+            "evidence_missing",
             "join_token_malformed",
             "join_token_unknown",
             "join_token_used",
