@@ -36,12 +36,12 @@ pub(crate) fn check(reading: &Reading<'_>, role: Role) -> Result<(), Certificate
     check_times(reading)?;
     reading.public_key()?;
     let extensions = reading.extensions()?;
-    check_key_ids(reading, &extensions, role)?;
-    check_names(reading, &extensions)?;
     match role {
-        Role::Leaf => check_leaf(&extensions),
-        Role::Intermediate | Role::Anchor => check_authority(reading, &extensions),
+        Role::Leaf => check_leaf(&extensions)?,
+        Role::Intermediate | Role::Anchor => check_authority(reading, &extensions)?,
     }
+    check_key_ids(reading, &extensions, role)?;
+    check_names(reading, &extensions)
 }
 
 /// RFC 5280 §4.1.2.5: one spelling of each date, and an order between the two.
@@ -157,9 +157,6 @@ fn check_leaf(extensions: &Extensions<'_, '_>) -> Result<(), CertificateFault> {
 
 /// RFC 5280 §4.2.1.3, §4.2.1.9 and §4.2.1.10: what makes a certificate an authority's.
 fn check_authority(reading: &Reading<'_>, extensions: &Extensions<'_, '_>) -> Result<(), CertificateFault> {
-    if reading.certificate.subject().iter().next().is_none() {
-        return Err(CertificateFault::EmptyAuthoritySubject);
-    }
     match &extensions.basic_constraints {
         Some(constraints) if !constraints.value.ca => return Err(CertificateFault::NotAuthority),
         Some(constraints) if !constraints.critical => {
@@ -172,6 +169,9 @@ fn check_authority(reading: &Reading<'_>, extensions: &Extensions<'_, '_>) -> Re
         Some(usage) if !usage.value.key_cert_sign() => return Err(CertificateFault::MayNotSign),
         Some(_) => {}
         None => return Err(CertificateFault::MayNotSign),
+    }
+    if reading.certificate.subject().iter().next().is_none() {
+        return Err(CertificateFault::EmptyAuthoritySubject);
     }
     match &extensions.name_constraints {
         Some(constraints) if !constraints.critical => Err(CertificateFault::NameConstraintsNotCritical),
