@@ -1,6 +1,6 @@
 //! Decides which root and which signing certificate may sign, and when one may come or go.
 //!
-//! A slot goes `prepared → active → retired → dropped`, and never back. Nothing here has a clock, a key or a
+//! A slot goes `prepared → active → retired → removed`; only a rotation of roots that is rolled back goes back. Nothing here has a clock, a key or a
 //! file: each step is a question about a value ([`Slots`]) and an instant, and its answer is the list of
 //! changes to write down, or the reason why not. Whoever carries the changes out can be killed at any point:
 //! what was written is the state, and the next step follows from it.
@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use ferrule_identity::{Fingerprint, Timestamp};
 
+use crate::ledger::event::{Role, Step};
+
 pub use refusal::SlotRefusal;
-pub use slot::{Role, Slot, State};
+pub use slot::Slot;
 
 /// A new root is published for this many refresh hints before it signs anything, so that a peer that polls
 /// once per hint has had it for a while (SPIFFE Trust Domain and Bundle §4.1 advises 3 to 5).
@@ -21,7 +23,7 @@ pub const PUBLISHED_HINTS: u32 = 5;
 
 /// Everything that a step writes down, as one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Change {
     /// Slots as they are afterwards: new ones, and those whose state changes.
     pub slots: Vec<Slot>,
     /// The bundle's sequence afterwards; higher when the set of trusted roots changes.
@@ -29,16 +31,29 @@ pub struct Step {
 }
 
 /// All slots with the bundle's sequence: the state that each step starts from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slots {
     slots: Vec<Slot>,
     sequence: u64,
+    next: u64,
+}
+
+impl Default for Slots {
+    /// Before the first root.
+    fn default() -> Self {
+        Self::new(Vec::new(), 0, 1)
+    }
 }
 
 impl Slots {
-    /// The state as it was written down, oldest slot first.
-    pub const fn new(slots: Vec<Slot>, sequence: u64) -> Self {
-        Self { slots, sequence }
+    /// The state as it was written down, oldest slot first, with the sequence of the bundle and the one that its
+    /// successor shall have.
+    pub fn new(slots: Vec<Slot>, sequence: u64, next: u64) -> Self {
+        Self {
+            slots,
+            sequence,
+            next: next.max(sequence.saturating_add(1)),
+        }
     }
 
     /// The bundle's sequence; 0 before the first root.
@@ -51,30 +66,36 @@ impl Slots {
         &self.slots
     }
 
-    /// The roots that peers trust, oldest first: all but the dropped ones.
+    /// The roots that peers trust, oldest first: all but the removed ones.
     pub fn trusted_roots(&self) -> impl Iterator<Item = &Slot> {
-        self.of(Role::Root).filter(|slot| slot.state != State::Dropped)
+        self.of(Role::Root).filter(|slot| slot.state != Step::Removed)
     }
 
     /// The root that signs signing certificates.
     pub fn active_root(&self) -> Option<&Slot> {
-        self.of(Role::Root).find(|slot| slot.state == State::Active)
+        self.of(Role::Root).find(|slot| slot.state == Step::Active)
     }
 
     /// The root that waits for its turn.
     pub fn prepared_root(&self) -> Option<&Slot> {
-        self.of(Role::Root).find(|slot| slot.state == State::Prepared)
+        self.of(Role::Root).find(|slot| slot.state == Step::Prepared)
+    }
+
+    /// The root that the active one took over from, while it is still trusted.
+    pub fn newest_retired_root(&self) -> Option<&Slot> {
+        self.of(Role::Root)
+            .filter(|slot| slot.state == Step::Retired)
+            .max_by_key(|slot| slot.since)
     }
 
     /// The signing certificate that `replica` issues with.
     pub fn active_signer(&self, replica: &str) -> Option<&Slot> {
-        self.signers_of(replica).find(|slot| slot.state == State::Active)
+        self.signers_of(replica).find(|slot| slot.state == Step::Active)
     }
 
     /// The signing certificate of `replica` that waits for its turn.
     pub fn prepared_signer(&self, replica: &str) -> Option<&Slot> {
-        self.signers_of(replica)
-            .find(|slot| slot.state == State::Prepared)
+        self.signers_of(replica).find(|slot| slot.state == Step::Prepared)
     }
 
     /// The slot of a certificate.
@@ -84,7 +105,7 @@ impl Slots {
 
     /// The state after `step`.
     #[must_use]
-    pub fn after(&self, step: &Step) -> Self {
+    pub fn after(&self, step: &Change) -> Self {
         let mut slots = self.slots.clone();
         for changed in &step.slots {
             match slots.iter_mut().find(|slot| slot.id == changed.id) {
@@ -92,24 +113,21 @@ impl Slots {
                 None => slots.push(changed.clone()),
             }
         }
-        Self {
-            slots,
-            sequence: step.sequence,
-        }
+        Self::new(slots, step.sequence, self.next)
     }
 
     /// The first root of a trust domain: active at once, because nobody holds an older bundle.
     ///
     /// # Errors
     /// When there was ever another root, or the root is not valid now.
-    pub fn found(&self, root: Slot, now: Timestamp) -> Result<Step, SlotRefusal> {
+    pub fn found(&self, root: Slot, now: Timestamp) -> Result<Change, SlotRefusal> {
         if let Some(other) = self.of(Role::Root).next() {
             return Err(SlotRefusal::RootExists { root: other.id });
         }
         self.check_new(&root, Role::Root, now)?;
-        Ok(Step {
-            slots: vec![moved(&root, State::Active, now)],
-            sequence: self.sequence.saturating_add(1),
+        Ok(Change {
+            slots: vec![moved(&root, Step::Active, now)],
+            sequence: self.next,
         })
     }
 
@@ -117,7 +135,7 @@ impl Slots {
     ///
     /// # Errors
     /// When another one waits, there is none to take over from, it is known already, or it is not valid now.
-    pub fn prepare_root(&self, root: Slot, now: Timestamp) -> Result<Step, SlotRefusal> {
+    pub fn prepare_root(&self, root: Slot, now: Timestamp) -> Result<Change, SlotRefusal> {
         if self.active_root().is_none() {
             return Err(SlotRefusal::NoActiveRoot);
         }
@@ -125,9 +143,9 @@ impl Slots {
             return Err(SlotRefusal::AlreadyPrepared { root: other.id });
         }
         self.check_new(&root, Role::Root, now)?;
-        Ok(Step {
-            slots: vec![moved(&root, State::Prepared, now)],
-            sequence: self.sequence.saturating_add(1),
+        Ok(Change {
+            slots: vec![moved(&root, Step::Prepared, now)],
+            sequence: self.next,
         })
     }
 
@@ -144,7 +162,7 @@ impl Slots {
         hint: Duration,
         lagging: Option<&[String]>,
         now: Timestamp,
-    ) -> Result<Step, SlotRefusal> {
+    ) -> Result<Change, SlotRefusal> {
         let next = self.prepared_root().ok_or(SlotRefusal::NonePrepared)?;
         let due = next.since.plus(hint.saturating_mul(PUBLISHED_HINTS));
         if now < due {
@@ -162,11 +180,11 @@ impl Slots {
         }
         let mut slots: Vec<Slot> = self
             .active_root()
-            .map(|old| moved(old, State::Retired, now))
+            .map(|old| moved(old, Step::Retired, now))
             .into_iter()
             .collect();
-        slots.push(moved(next, State::Active, now));
-        Ok(Step {
+        slots.push(moved(next, Step::Active, now));
+        Ok(Change {
             slots,
             sequence: self.sequence,
         })
@@ -176,11 +194,30 @@ impl Slots {
     ///
     /// # Errors
     /// When none is prepared.
-    pub fn withdraw_root(&self, now: Timestamp) -> Result<Step, SlotRefusal> {
+    pub fn withdraw_root(&self, now: Timestamp) -> Result<Change, SlotRefusal> {
         let next = self.prepared_root().ok_or(SlotRefusal::NonePrepared)?;
-        Ok(Step {
-            slots: vec![moved(next, State::Dropped, now)],
-            sequence: self.sequence.saturating_add(1),
+        Ok(Change {
+            slots: vec![moved(next, Step::Removed, now)],
+            sequence: self.next,
+        })
+    }
+
+    /// Lets the root that was active before sign again; the active one becomes retired. Both are trusted all the time.
+    ///
+    /// # Errors
+    /// When none is retired, or it is not valid now.
+    pub fn roll_back_root(&self, now: Timestamp) -> Result<Change, SlotRefusal> {
+        let old = self.newest_retired_root().ok_or(SlotRefusal::NoneRetired)?;
+        check_valid(old, now)?;
+        let mut slots: Vec<Slot> = self
+            .active_root()
+            .map(|active| moved(active, Step::Retired, now))
+            .into_iter()
+            .collect();
+        slots.push(moved(old, Step::Active, now));
+        Ok(Change {
+            slots,
+            sequence: self.sequence,
         })
     }
 
@@ -191,18 +228,18 @@ impl Slots {
     /// # Errors
     /// When it is no retired root, a signing certificate below it still signs or waits to, or a certificate
     /// that chains to it has not run out.
-    pub fn drop_root(
+    pub fn remove_root(
         &self,
         id: Fingerprint,
         last_leaf: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Step, SlotRefusal> {
-        let old = self.in_state(id, Role::Root, State::Retired)?;
+    ) -> Result<Change, SlotRefusal> {
+        let old = self.in_state(id, Role::Root, Step::Retired)?;
         let below = |slot: &&Slot| slot.root == id;
         if let Some(signer) = self
             .of(Role::Signing)
             .filter(below)
-            .filter(|slot| matches!(slot.state, State::Prepared | State::Active))
+            .filter(|slot| matches!(slot.state, Step::Prepared | Step::Active))
             // One whose replica never came back stops to count at its end.
             .find(|slot| now <= slot.lifetime.not_after())
         {
@@ -218,13 +255,13 @@ impl Slots {
         let mut slots: Vec<Slot> = self
             .of(Role::Signing)
             .filter(below)
-            .filter(|slot| slot.state != State::Dropped)
-            .map(|slot| moved(slot, State::Dropped, now))
+            .filter(|slot| slot.state != Step::Removed)
+            .map(|slot| moved(slot, Step::Removed, now))
             .collect();
-        slots.push(moved(old, State::Dropped, now));
-        Ok(Step {
+        slots.push(moved(old, Step::Removed, now));
+        Ok(Change {
             slots,
-            sequence: self.sequence.saturating_add(1),
+            sequence: self.next,
         })
     }
 
@@ -233,7 +270,7 @@ impl Slots {
     /// # Errors
     /// When its root is not the active one, its replica has one that waits, it is known already, not valid
     /// now, or it would outlive its root.
-    pub fn prepare_signer(&self, signer: Slot, now: Timestamp) -> Result<Step, SlotRefusal> {
+    pub fn prepare_signer(&self, signer: Slot, now: Timestamp) -> Result<Change, SlotRefusal> {
         let root = self.active_root().ok_or(SlotRefusal::NoActiveRoot)?;
         if signer.root != root.id {
             return Err(SlotRefusal::NotActiveRoot { root: signer.root });
@@ -249,8 +286,8 @@ impl Slots {
                 root_ends: root.lifetime.not_after(),
             });
         }
-        Ok(Step {
-            slots: vec![moved(&signer, State::Prepared, now)],
+        Ok(Change {
+            slots: vec![moved(&signer, Step::Prepared, now)],
             sequence: self.sequence,
         })
     }
@@ -260,7 +297,7 @@ impl Slots {
     ///
     /// # Errors
     /// When none is prepared, its root is not the active one any more, or it is not valid now.
-    pub fn activate_signer(&self, replica: &str, now: Timestamp) -> Result<Step, SlotRefusal> {
+    pub fn activate_signer(&self, replica: &str, now: Timestamp) -> Result<Change, SlotRefusal> {
         let next = self.prepared_signer(replica).ok_or(SlotRefusal::NonePrepared)?;
         if self.active_root().map(|root| root.id) != Some(next.root) {
             return Err(SlotRefusal::NotActiveRoot { root: next.root });
@@ -268,11 +305,11 @@ impl Slots {
         check_valid(next, now)?;
         let mut slots: Vec<Slot> = self
             .active_signer(replica)
-            .map(|old| moved(old, State::Retired, now))
+            .map(|old| moved(old, Step::Retired, now))
             .into_iter()
             .collect();
-        slots.push(moved(next, State::Active, now));
-        Ok(Step {
+        slots.push(moved(next, Step::Active, now));
+        Ok(Change {
             slots,
             sequence: self.sequence,
         })
@@ -283,20 +320,20 @@ impl Slots {
     ///
     /// # Errors
     /// When it is no signing certificate, signs now, or a certificate that it signed has not run out.
-    pub fn drop_signer(
+    pub fn remove_signer(
         &self,
         id: Fingerprint,
         last_leaf: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Step, SlotRefusal> {
+    ) -> Result<Change, SlotRefusal> {
         let old = self
-            .in_state(id, Role::Signing, State::Retired)
-            .or_else(|_| self.in_state(id, Role::Signing, State::Prepared))?;
+            .in_state(id, Role::Signing, Step::Retired)
+            .or_else(|_| self.in_state(id, Role::Signing, Step::Prepared))?;
         if let Some(until) = last_leaf.filter(|until| now <= *until) {
             return Err(SlotRefusal::LiveLeaves { id, until });
         }
-        Ok(Step {
-            slots: vec![moved(old, State::Dropped, now)],
+        Ok(Change {
+            slots: vec![moved(old, Step::Removed, now)],
             sequence: self.sequence,
         })
     }
@@ -309,7 +346,7 @@ impl Slots {
         self.of(Role::Signing).filter(move |slot| slot.replica == replica)
     }
 
-    fn in_state(&self, id: Fingerprint, role: Role, state: State) -> Result<&Slot, SlotRefusal> {
+    fn in_state(&self, id: Fingerprint, role: Role, state: Step) -> Result<&Slot, SlotRefusal> {
         let slot = self
             .of(role)
             .find(|slot| slot.id == id)
@@ -336,7 +373,7 @@ impl Slots {
     }
 }
 
-fn moved(slot: &Slot, state: State, now: Timestamp) -> Slot {
+fn moved(slot: &Slot, state: Step, now: Timestamp) -> Slot {
     Slot {
         state,
         since: now,

@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use ferrule_identity::{Fingerprint, Lifetime, Timestamp};
 
-use super::{PUBLISHED_HINTS, Role, State};
+use super::PUBLISHED_HINTS;
+use crate::ledger::event::{Role, Step};
 
 /// Why a step is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotRefusal {
-    /// A role or state that nobody knows.
-    #[error("{word:?} is no role and no state of an authority")]
-    Word {
-        /// The word.
-        word: String,
-    },
     /// The trust domain has, or had, a root.
     #[error("the trust domain has a root already: {root}")]
     RootExists {
@@ -33,6 +28,9 @@ pub enum SlotRefusal {
     /// Nothing waits for its turn.
     #[error("nothing is prepared; prepare it first")]
     NonePrepared,
+    /// Nothing is on its way out.
+    #[error("no root is retired")]
+    NoneRetired,
     /// Not all peers can have the bundle yet.
     #[error(
         "the root {root} must be published for {PUBLISHED_HINTS} refresh hints of {hint:?} first, until {due}"
@@ -59,7 +57,7 @@ pub enum SlotRefusal {
     /// The certificate is known.
     #[error("{id} is known already")]
     Known {
-        /// The certificate's fingerprint.
+        /// The key's fingerprint.
         id: Fingerprint,
     },
     /// No such certificate.
@@ -73,17 +71,17 @@ pub enum SlotRefusal {
     /// It is not its turn.
     #[error("{id} is {is}, and would have to be {needed}")]
     WrongState {
-        /// The certificate's fingerprint.
+        /// The key's fingerprint.
         id: Fingerprint,
         /// Its state.
-        is: State,
+        is: Step,
         /// The state that the step starts from.
-        needed: State,
+        needed: Step,
     },
     /// Out of its life.
     #[error("{id} is valid from {lifetime}, and now it is {now}")]
     NotValid {
-        /// The certificate's fingerprint.
+        /// The key's fingerprint.
         id: Fingerprint,
         /// Its life.
         lifetime: Lifetime,

@@ -118,9 +118,9 @@ fn a_withdrawn_root_leaves_the_bundle_and_does_not_come_back() {
 }
 
 #[test]
-fn a_root_is_not_dropped_under_a_live_certificate() {
+fn a_root_is_not_removed_under_a_live_certificate() {
     let slots = rotated();
-    let refusal = slots.drop_root(id(1), Some(at(5000)), at(5000)).unwrap_err();
+    let refusal = slots.remove_root(id(1), Some(at(5000)), at(5000)).unwrap_err();
     assert_eq!(
         refusal,
         SlotRefusal::LiveLeaves {
@@ -128,22 +128,22 @@ fn a_root_is_not_dropped_under_a_live_certificate() {
             until: at(5000)
         }
     );
-    assert!(slots.drop_root(id(1), Some(at(5000)), at(5001)).is_ok());
+    assert!(slots.remove_root(id(1), Some(at(5000)), at(5001)).is_ok());
 }
 
 #[test]
-fn a_root_is_not_dropped_while_a_replica_signs_below_it() {
+fn a_root_is_not_removed_while_a_replica_signs_below_it() {
     let slots = with_signer(&founded(), 10, 1, 0);
     let root = Slot::root(id(2), life(0, 3650 * DAY), at(0));
     let slots = slots.after(&slots.prepare_root(root, at(0)).unwrap());
     let slots = slots.after(&slots.activate_root(HINT, Some(&[]), at(1500)).unwrap());
-    let refusal = slots.drop_root(id(1), None, at(1600)).unwrap_err();
+    let refusal = slots.remove_root(id(1), None, at(1600)).unwrap_err();
     assert!(matches!(refusal, SlotRefusal::StillSigns { signer, .. } if signer == id(10)));
     // A replica that never came back stops to count when its certificate ends.
-    assert!(slots.drop_root(id(1), None, at(90 * DAY + 1)).is_ok());
+    assert!(slots.remove_root(id(1), None, at(90 * DAY + 1)).is_ok());
     let slots = with_signer(&slots, 11, 2, 1600);
-    let slots = slots.after(&slots.drop_root(id(1), None, at(1700)).unwrap());
-    assert_eq!(slots.find(id(10)).unwrap().state, State::Dropped);
+    let slots = slots.after(&slots.remove_root(id(1), None, at(1700)).unwrap());
+    assert_eq!(slots.find(id(10)).unwrap().state, Step::Removed);
     assert_eq!(
         slots.trusted_roots().map(|root| root.id).collect::<Vec<_>>(),
         [id(2)]
@@ -151,16 +151,13 @@ fn a_root_is_not_dropped_while_a_replica_signs_below_it() {
 }
 
 #[test]
-fn the_active_root_is_not_dropped() {
-    let refusal = founded().drop_root(id(1), None, at(1)).unwrap_err();
+fn the_active_root_is_not_removed() {
+    let refusal = founded().remove_root(id(1), None, at(1)).unwrap_err();
     assert!(matches!(
         refusal,
-        SlotRefusal::WrongState {
-            is: State::Active,
-            ..
-        }
+        SlotRefusal::WrongState { is: Step::Active, .. }
     ));
-    let refusal = founded().drop_root(id(9), None, at(1)).unwrap_err();
+    let refusal = founded().remove_root(id(9), None, at(1)).unwrap_err();
     assert!(matches!(refusal, SlotRefusal::Unknown { .. }));
 }
 
@@ -179,7 +176,7 @@ fn a_signing_certificate_whose_root_moved_on_is_not_activated() {
     let slots = slots.after(&slots.activate_root(HINT, Some(&[]), at(1500)).unwrap());
     let refusal = slots.activate_signer("a", at(1501)).unwrap_err();
     assert_eq!(refusal, SlotRefusal::NotActiveRoot { root: id(1) });
-    let slots = slots.after(&slots.drop_signer(id(10), None, at(1501)).unwrap());
+    let slots = slots.after(&slots.remove_signer(id(10), None, at(1501)).unwrap());
     assert!(slots.prepared_signer("a").is_none());
 }
 
@@ -194,10 +191,21 @@ fn a_signing_certificate_does_not_outlive_its_root() {
 fn a_signing_certificate_stays_for_its_last_leaf() {
     let slots = with_signer(&founded(), 10, 1, 0);
     let slots = with_signer(&slots, 11, 1, 100);
-    let refusal = slots.drop_signer(id(10), Some(at(500)), at(500)).unwrap_err();
+    let refusal = slots.remove_signer(id(10), Some(at(500)), at(500)).unwrap_err();
     assert!(matches!(refusal, SlotRefusal::LiveLeaves { .. }), "{refusal}");
-    assert!(slots.drop_signer(id(10), Some(at(500)), at(501)).is_ok());
-    assert!(slots.drop_signer(id(11), None, at(501)).is_err());
+    assert!(slots.remove_signer(id(10), Some(at(500)), at(501)).is_ok());
+    assert!(slots.remove_signer(id(11), None, at(501)).is_err());
+}
+
+#[test]
+fn a_rotation_is_rolled_back_while_the_old_root_is_trusted() {
+    let slots = rotated();
+    let back = slots.after(&slots.roll_back_root(at(2000)).unwrap());
+    assert_eq!(back.active_root().unwrap().id, id(1));
+    assert_eq!(back.sequence(), slots.sequence());
+    let slots = back.after(&back.remove_root(id(2), None, at(2001)).unwrap());
+    let refusal = slots.roll_back_root(at(2002)).unwrap_err();
+    assert_eq!(refusal, SlotRefusal::NoneRetired);
 }
 
 #[test]
@@ -217,10 +225,11 @@ enum Act {
     PrepareRoot,
     ActivateRoot(Acks),
     WithdrawRoot,
-    DropRoot(u8),
+    RollBackRoot,
+    RemoveRoot(u8),
     PrepareSigner(bool),
     ActivateSigner(bool),
-    DropSigner(u8),
+    RemoveSigner(u8),
     Issue { second_replica: bool, seconds: u16 },
 }
 
@@ -238,10 +247,11 @@ fn act() -> impl Strategy<Value = Act> {
         2 => prop_oneof![Just(Acks::Nobody), Just(Acks::Lagging), Just(Acks::All), Just(Acks::All)]
             .prop_map(Act::ActivateRoot),
         1 => Just(Act::WithdrawRoot),
-        2 => any::<u8>().prop_map(Act::DropRoot),
+        1 => Just(Act::RollBackRoot),
+        2 => any::<u8>().prop_map(Act::RemoveRoot),
         2 => any::<bool>().prop_map(Act::PrepareSigner),
         2 => any::<bool>().prop_map(Act::ActivateSigner),
-        1 => any::<u8>().prop_map(Act::DropSigner),
+        1 => any::<u8>().prop_map(Act::RemoveSigner),
         4 => (any::<bool>(), any::<u16>())
             .prop_map(|(second_replica, seconds)| Act::Issue { second_replica, seconds }),
     ]
@@ -270,7 +280,7 @@ impl Observer {
     }
 
     /// The step that `act` asks for; `None` when it is refused or writes nothing.
-    fn ask(&mut self, slots: &Slots, act: &Act) -> Option<Step> {
+    fn ask(&mut self, slots: &Slots, act: &Act) -> Option<Change> {
         let now = at(self.now);
         let pick = |number: u8| {
             let all = slots.all();
@@ -293,10 +303,11 @@ impl Observer {
                 slots.activate_root(HINT, lagging, now).ok()
             }
             Act::WithdrawRoot => slots.withdraw_root(now).ok(),
-            Act::DropRoot(number) => {
+            Act::RollBackRoot => slots.roll_back_root(now).ok(),
+            Act::RemoveRoot(number) => {
                 let root = pick(number)?;
                 slots
-                    .drop_root(root, self.last_leaf.get(&root).copied(), now)
+                    .remove_root(root, self.last_leaf.get(&root).copied(), now)
                     .ok()
             }
             Act::PrepareSigner(second) => {
@@ -306,10 +317,10 @@ impl Observer {
                 slots.prepare_signer(signer, now).ok()
             }
             Act::ActivateSigner(second) => slots.activate_signer(replica(second), now).ok(),
-            Act::DropSigner(number) => {
+            Act::RemoveSigner(number) => {
                 let signer = pick(number)?;
                 slots
-                    .drop_signer(signer, self.last_leaf.get(&signer).copied(), now)
+                    .remove_signer(signer, self.last_leaf.get(&signer).copied(), now)
                     .ok()
             }
         }
@@ -353,7 +364,7 @@ impl Observer {
         for gone in was.difference(&is) {
             self.published.remove(gone);
             let live = self.last_leaf.get(gone).is_some_and(|end| at(self.now) <= *end);
-            assert!(!live, "dropped a root under a live leaf");
+            assert!(!live, "removed a root under a live leaf");
         }
         for new in is.difference(&was) {
             self.published.insert(*new, self.now);
@@ -373,7 +384,7 @@ impl Observer {
         }
         let active = |role: Role, replica: &str| {
             let is =
-                |slot: &&Slot| slot.role == role && slot.state == State::Active && slot.replica == replica;
+                |slot: &&Slot| slot.role == role && slot.state == Step::Active && slot.replica == replica;
             after.all().iter().filter(is).count()
         };
         assert_eq!(active(Role::Root, ""), 1, "not exactly one active root");
@@ -384,7 +395,7 @@ impl Observer {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// No order of steps signs with a root that is not published, or drops one under a live leaf.
+    /// No order of steps signs with a root that is not published, or removes one under a live leaf.
     #[test]
     fn no_order_of_steps_breaks_a_live_certificate(acts in proptest::collection::vec(act(), 1..120)) {
         let mut observer = Observer { made: 1, ..Observer::default() };
