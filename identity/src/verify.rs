@@ -3,7 +3,7 @@
 use rustls_pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
 
-use crate::bundle::{Bundles, TrustBundle};
+use crate::bundle::{BundleError, Bundles, TrustBundle};
 use crate::leaf::{self, LeafError};
 use crate::path::reading::Reading;
 use crate::path::{self, CertificateFault, Link, Path, PathError, Purpose};
@@ -219,6 +219,20 @@ pub enum VerifyError {
         /// Whom we wanted, as text.
         expected: String,
     },
+    /// A server did not send the one root that is trusted.
+    #[error("the server did not send the root certificate with the fingerprint {root}")]
+    RootNotSent {
+        /// The SHA-256 of the certificate.
+        root: Fingerprint,
+    },
+    /// The one root that is trusted is not fit to be.
+    #[error("the root certificate with the fingerprint {root} cannot be trusted")]
+    RootUnfit {
+        /// The SHA-256 of the certificate.
+        root: Fingerprint,
+        /// What is wrong with it.
+        source: Box<BundleError>,
+    },
     /// A server's chain is not accepted.
     #[error("the certificate chain of the server {name} is not accepted")]
     Server {
@@ -250,6 +264,8 @@ impl VerifyError {
             Self::IdentityRevoked { .. } => "revoked",
             Self::Unexpected { .. } => "unexpected_identity",
             Self::ServerName { .. } => "wrong_name",
+            Self::RootNotSent { .. } => "unknown_authority",
+            Self::RootUnfit { .. } => "bad_chain",
             Self::Chain { source } | Self::Path { source, .. } | Self::Server { source, .. } => {
                 match **source {
                     PathError::Expired { .. } => "expired",

@@ -16,14 +16,15 @@ use crate::{Timestamp, VerifyError};
 /// of its own, and then [`refusal`] finds the [`VerifyError`] inside.
 pub(super) fn to_rustls(error: &Arc<VerifyError>) -> rustls::Error {
     let certificate = match error.as_ref() {
-        VerifyError::NoBundle { .. } => CertificateError::UnknownIssuer,
+        VerifyError::NoBundle { .. } | VerifyError::RootNotSent { .. } => CertificateError::UnknownIssuer,
         VerifyError::IdentityRevoked { .. } => CertificateError::Revoked,
         VerifyError::Chain { source }
         | VerifyError::Path { source, .. }
         | VerifyError::Server { source, .. } => from_path(source).unwrap_or_else(|| other(error)),
-        VerifyError::Leaf { .. } | VerifyError::Unexpected { .. } | VerifyError::ServerName { .. } => {
-            other(error)
-        }
+        VerifyError::Leaf { .. }
+        | VerifyError::RootUnfit { .. }
+        | VerifyError::Unexpected { .. }
+        | VerifyError::ServerName { .. } => other(error),
     };
     certificate.into()
 }

@@ -52,20 +52,22 @@ impl ServerVerifier {
         name: &ServerName<'_>,
         now: Timestamp,
     ) -> Result<(), VerifyError> {
-        let missing = || VerifyError::NoBundle {
-            trust_domain: self.trust_domain.clone(),
-        };
         match &self.anchors {
             AnchorsFrom::Trust(trust) => {
                 let trust = trust.load();
-                let bundle = trust.bundles.of(&self.trust_domain).ok_or_else(missing)?;
+                let bundle = trust
+                    .bundles
+                    .of(&self.trust_domain)
+                    .ok_or_else(|| VerifyError::NoBundle {
+                        trust_domain: self.trust_domain.clone(),
+                    })?;
                 verify_server_name(chain, bundle, &trust.revocations, name, now)
             }
             AnchorsFrom::Root(root) => {
                 let mut offered = chain.iter().take(MAX_CHAIN_CERTIFICATES);
                 let pinned = offered
                     .find(|certificate| Fingerprint::of(certificate) == *root)
-                    .ok_or_else(missing)?;
+                    .ok_or(VerifyError::RootNotSent { root: *root })?;
                 let bundle = TrustBundle::new(
                     self.trust_domain.clone(),
                     0,
@@ -73,7 +75,10 @@ impl ServerVerifier {
                     std::slice::from_ref(pinned),
                     now,
                 )
-                .map_err(|_| missing())?;
+                .map_err(|source| VerifyError::RootUnfit {
+                    root: *root,
+                    source: Box::new(source),
+                })?;
                 verify_server_name(chain, &bundle, &Revocations::empty(), name, now)
             }
         }

@@ -297,6 +297,30 @@ fn a_chain_of_namesakes_costs_little() {
     );
 }
 
+// B8: two names that vouch for each other, four keys each: the widest search that the limits allow a peer.
+#[test]
+fn the_widest_search_costs_little() {
+    let pki = Pki::new();
+    let (a, b) = (Authority::root("A"), Authority::root("B"));
+    let ring: Vec<_> = (0..MAX_NAMESAKES)
+        .flat_map(|_| {
+            [
+                AuthoritySpec::new("A").below(&b),
+                AuthoritySpec::new("B").below(&a),
+            ]
+        })
+        .collect();
+    let mut chain = vec![ring[0].issue(&Leaf::new(WEB)).0];
+    chain.extend(ring.iter().map(Authority::der));
+    let start = Instant::now();
+    assert_eq!(pki.refusal(&chain).reason(), "chain_too_large");
+    assert!(
+        start.elapsed() < Duration::from_millis(250),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
 // The anchor's end counts although webpki does not look at it.
 #[test]
 fn an_anchor_that_expired_since_it_was_read_is_not_trusted() {

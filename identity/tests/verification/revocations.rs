@@ -132,6 +132,15 @@ fn a_list_that_cannot_be_trusted_is_refused_when_it_is_read() {
     assert!(matches!(expired, Err(CrlError::Expired { .. })), "{expired:?}");
     let early = with(|it| it.this_update = instant(NOW.plus(HOUR / 2)));
     assert!(matches!(early, Err(CrlError::NotYetValid { .. })), "{early:?}");
+    let partial = with(|it| {
+        it.issuing_distribution_point = Some(rcgen::CrlIssuingDistributionPoint {
+            distribution_point: rcgen::CrlDistributionPoint {
+                uris: vec!["http://crl.shop.test/users".into()],
+            },
+            scope: Some(rcgen::CrlScope::UserCertsOnly),
+        });
+    });
+    assert!(matches!(partial, Err(CrlError::Partial)), "{partial:?}");
     let unknown = read(&good, &pki.signer, &[&pki.root]);
     assert!(
         matches!(unknown, Err(CrlError::UnknownIssuer { .. })),

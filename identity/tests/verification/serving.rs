@@ -9,6 +9,7 @@ use ferrule_identity::tls::{
 use ferrule_identity::{
     Fingerprint, PrivateKey, Revocations, VerifyError, WorkloadCertificate, verify, verify_server_name,
 };
+use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::pki::{HOUR, Leaf, NOW, Pki, SERVER_AUTH, WEB, domain, id, reasons};
@@ -159,9 +160,13 @@ fn the_roots_fingerprint_is_enough_for_a_first_contact() {
         .unwrap();
 
     let wrong = Fingerprint::of(&Pki::new().root.der());
-    shake(client(wrong), server(&pki, &Outcome::new()), CA)
+    let refused = shake(client(wrong), server(&pki, &Outcome::new()), CA)
         .client
         .expect_err("another root");
+    assert_eq!(
+        refused,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
+    );
     // A root that is merely sent along vouches for nobody.
     let stranger = Pki::new();
     let (mut chain, key) = stranger.chain(&Leaf::serving(CA));
