@@ -8,7 +8,7 @@ use crate::ledger::event::{Role, Step};
 
 /// The gauges of what the CA holds.
 #[derive(Debug)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     not_after: Family<[(&'static str, &'static str); 1], Gauge>,
     bundle: Gauge,
     revocations: Gauge,
@@ -17,7 +17,7 @@ pub struct Gauges {
 
 impl Gauges {
     /// Adds the gauges to `metrics`.
-    pub fn register(metrics: &Metrics) -> Self {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
         Self {
             not_after: metrics.family(
                 "certificate_not_after_timestamp_seconds",
@@ -30,7 +30,7 @@ impl Gauges {
     }
 
     /// Shows what is so now.
-    pub fn set(&self, view: &View, trust: &Trust) {
+    pub(crate) fn set(&self, view: &View, trust: &Trust) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for (kind, role) in [("root", Role::Root), ("signing", Role::Signing)] {
             let in_use = view.all().filter(|listed| listed.slot.role == role && listed.slot.state == Step::Active);

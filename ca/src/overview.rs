@@ -43,7 +43,6 @@ impl Overview {
             view.all().filter_map(|listed| ending(&listed, now)).collect();
         ends.sort();
         warnings.extend(ends.into_iter().map(|(_, warning)| warning));
-        warnings.extend(self.risks());
         Ok(StatusReply {
             trust_domain: self.authorities.settings().trust_domain.to_string(),
             server_time: now.unix(),
@@ -52,6 +51,7 @@ impl Overview {
             authorities: view.all().map(|listed| authority(&listed)).collect(),
             live_certificates: live.certificates,
             warnings,
+            notes: self.risks(),
         })
     }
 

@@ -179,6 +179,8 @@ pub struct StatusReply {
     pub live_certificates: u64,
     /// What an operator should look at, most urgent first; empty when all is well.
     pub warnings: Vec<String>,
+    /// What is as it was set up, and is good to know.
+    pub notes: Vec<String>,
 }
 
 /// One root or signing certificate in [`StatusReply`].
