@@ -34,6 +34,7 @@ use crate::attest::token_review::TokenReviewer;
 use crate::config::{Config, LimitsConfig, ServingName};
 use crate::gauges::Gauges;
 use crate::instance::Instance;
+use crate::revoke::RevocationLists;
 
 /// A CA that is served.
 pub struct Served {
@@ -68,7 +69,9 @@ impl Served {
         let admin = start_admin(&instance, &readiness, &metrics, levels, &counters)?;
         let (tasks, drain) = (Tasks::new(), Drain::new());
 
-        let first = Arc::new(Trust::read(&instance.authorities, instance.ledger.as_ref(), instance.now()).await?);
+        let lists = RevocationLists::new(config.crl_lifetime);
+        let first = Trust::read(&instance.authorities, instance.ledger.as_ref(), &lists, instance.now()).await?;
+        let first = Arc::new(first);
         let cell = Arc::new(TrustCell::new(snapshot(&first)));
         let (publish, trust) = watch::channel(first);
         let gauges = Gauges::register(&metrics);
@@ -76,7 +79,7 @@ impl Served {
 
         let keeping = instance.clone();
         tasks.spawn("rotation", until_stop(&tasks, async move { keeping.authorities.keep().await }));
-        let publishing = publish_changes(instance.clone(), publish, cell.clone(), gauges);
+        let publishing = publish_changes(instance.clone(), lists, publish, cell.clone(), gauges);
         tasks.spawn("publication", until_stop(&tasks, publishing));
         tasks.spawn("refusals", until_stop(&tasks, settle_refusals(instance.clone())));
         let (made, settings) = watch::channel(None);
@@ -242,9 +245,10 @@ async fn first_settings(mut settings: Settings, drain: &Drain) -> Option<(Arc<Se
     Some((first, settings))
 }
 
-/// Publishes the bundle and the deny list anew whenever the ledger or the certificates have changed.
+/// Publishes the bundle, the deny list and the revocation lists anew whenever the ledger or the certificates have changed.
 async fn publish_changes(
     instance: Arc<Instance>,
+    lists: RevocationLists,
     publish: watch::Sender<Arc<Trust>>,
     cell: Arc<TrustCell>,
     gauges: Gauges,
@@ -254,7 +258,8 @@ async fn publish_changes(
     loop {
         changes.mark_unchanged();
         views.mark_unchanged();
-        match Trust::read(&instance.authorities, instance.ledger.as_ref(), instance.now()).await {
+        let now = instance.now();
+        match Trust::read(&instance.authorities, instance.ledger.as_ref(), &lists, now).await {
             Ok(trust) => {
                 cell.store(snapshot(&trust));
                 gauges.set(&instance.authorities.view(), &trust);

@@ -18,5 +18,6 @@ pub mod issue;
 pub mod keystore;
 pub mod ledger;
 pub mod overview;
+pub mod revoke;
 pub mod revoking;
 mod x509;

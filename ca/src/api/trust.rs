@@ -12,6 +12,7 @@ use http::HeaderValue;
 use crate::authority::Authorities;
 use crate::ledger::event::Subject;
 use crate::ledger::{Ledger, LedgerError, RevocationList, Serial};
+use crate::revoke::{CrlError, RevocationLists};
 
 /// The trust bundle, the deny list and the revocation lists at one moment. Made anew at each change, then shared.
 #[derive(Debug, Clone)]
@@ -80,6 +81,7 @@ impl Trust {
     pub async fn read(
         authorities: &Authorities,
         ledger: &dyn Ledger,
+        lists: &RevocationLists,
         now: Timestamp,
     ) -> Result<Self, TrustError> {
         let revoked = ledger.revocations().await.map_err(|source| TrustError::Ledger { source })?;
@@ -88,9 +90,13 @@ impl Trust {
         let sequence = view.slots().sequence();
         let roots = view.trusted_roots();
         let hint = Some(settings.refresh_hint);
-        let bundle = TrustBundle::new(settings.trust_domain.clone(), sequence, hint, &roots, now)
+        // When all of them have ended the last ones are still told: whoever comes to repair it needs to see them.
+        let ends = view.slots().trusted_roots().map(|root| root.lifetime.not_after());
+        let at = ends.max().map_or(now, |end| now.min(end));
+        let bundle = TrustBundle::new(settings.trust_domain.clone(), sequence, hint, &roots, at)
             .map_err(|source| TrustError::Bundle { source })?;
-        Ok(Self::new(bundle, revoked.generation, denied(&revoked)?, Vec::new()))
+        let crls = lists.current(view.list_signers(), &revoked, now).map_err(|source| TrustError::Lists { source })?;
+        Ok(Self::new(bundle, revoked.generation, denied(&revoked)?, crls))
     }
 
     /// Whether a client would see no difference.
@@ -145,6 +151,12 @@ pub enum TrustError {
     Bundle {
         /// What is wrong.
         source: BundleError,
+    },
+    /// A revocation list cannot be signed.
+    #[error("the revocation lists cannot be signed anew")]
+    Lists {
+        /// The cause.
+        source: CrlError,
     },
     /// A revocation on record cannot be used.
     #[error("the revocation of {what} cannot be used")]

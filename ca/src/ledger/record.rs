@@ -28,6 +28,8 @@ pub struct RevocationList {
     pub entries: Vec<Revocation>,
     /// The live certificates that were issued on the evidence of hosts that are revoked.
     pub host_certificates: Vec<LiveCertificate>,
+    /// The live certificates that name identities that are revoked.
+    pub identity_certificates: Vec<LiveCertificate>,
 }
 
 /// One revocation that holds.

@@ -35,10 +35,17 @@ pub(super) fn revocations(conn: &Connection, now: Timestamp) -> rusqlite::Result
         params![now.unix()],
         live_certificate,
     )?;
+    let identity_certificates = all(
+        &view,
+        REVOKED_IDENTITIES_CERTIFICATES,
+        params![now.unix()],
+        live_certificate,
+    )?;
     Ok(RevocationList {
         generation,
         entries,
         host_certificates,
+        identity_certificates,
     })
 }
 
@@ -267,6 +274,10 @@ const REVOCATIONS: &str = "SELECT kind, subject, issuer, not_after, reason, revo
 const REVOKED_HOSTS_CERTIFICATES: &str = "SELECT serial, id, authority, live.not_after, host FROM live \
     JOIN authorities ON authorities.number = live.issuer \
     WHERE live.not_after >= ?1 AND host IN (SELECT subject FROM revocations WHERE kind = 'host') ORDER BY live.number";
+
+const REVOKED_IDENTITIES_CERTIFICATES: &str = "SELECT serial, id, authority, live.not_after, host FROM live \
+    JOIN authorities ON authorities.number = live.issuer \
+    WHERE live.not_after >= ?1 AND id IN (SELECT subject FROM revocations WHERE kind = 'identity') ORDER BY live.number";
 
 const CERTIFICATE: &str = "SELECT serial, id, authority, live.not_after, host FROM live \
                            JOIN authorities ON authorities.number = live.issuer WHERE tag = ?1 AND serial = ?2";
