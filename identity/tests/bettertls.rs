@@ -15,7 +15,7 @@ use webpki::EndEntityCert;
 /// `failureIsWarning` marks cases whose failure the suite itself does not count; they are held to all the same,
 /// and none of them diverges.
 #[test]
-#[ignore = "needs FERRULE_BETTERTLS, which tests/run sets"]
+#[ignore = "needs FERRULE_BETTERTLS: tests/run"]
 #[expect(
     clippy::disallowed_methods,
     reason = "the path of the data comes from whoever runs the test"

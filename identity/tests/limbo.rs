@@ -21,7 +21,7 @@ enum Verdict {
 /// Divergences are listed in `limbo-exceptions.txt`, each with its reason. A new one fails the test, and so does
 /// a listed case that agrees by now.
 #[test]
-#[ignore = "needs FERRULE_LIMBO, which tests/run sets"]
+#[ignore = "needs FERRULE_LIMBO: tests/run"]
 #[expect(
     clippy::disallowed_methods,
     reason = "the path of the data comes from whoever runs the test"

@@ -1,11 +1,12 @@
 //! Checks trust anchors, which the path builder takes on faith.
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
+use x509_parser::extensions::GeneralName;
 
 use crate::path::CertificateFault;
 use crate::path::reading::{Reading, printable};
 use crate::path::rules::{self, Role};
-use crate::{Fingerprint, Lifetime};
+use crate::{Fingerprint, Lifetime, SpiffeId};
 
 /// A certificate that is trusted as the end of a path, after its own rules were checked.
 #[derive(Debug, Clone)]
@@ -19,13 +20,15 @@ pub struct Anchor {
 
 impl Anchor {
     /// Reads an authority's certificate and checks it by the rules for one (RFC 5280 §4): version, serial
-    /// number, key strength, extensions, cA, keyCertSign. Its dates are left to whoever knows the time.
+    /// number, key strength, extensions, cA, keyCertSign; if it has a SPIFFE ID, then one without path
+    /// (X509-SVID.md §3.2). Its dates are left to whoever knows the time.
     ///
     /// # Errors
     /// The first rule that it breaks.
     pub fn from_der(der: &CertificateDer<'_>) -> Result<Self, CertificateFault> {
         let reading = Reading::new(der)?;
         rules::check(&reading, Role::Anchor)?;
+        refuse_workload(&reading)?;
         // Our rules are the stricter ones; what webpki still cannot read is of no use as an anchor.
         let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_| CertificateFault::Unreadable)?;
         Ok(Self {
@@ -61,6 +64,20 @@ impl Anchor {
     pub fn subject(&self) -> &str {
         &self.subject
     }
+}
+
+/// An authority vouches for a trust domain; with a workload's ID it would be both.
+fn refuse_workload(reading: &Reading<'_>) -> Result<(), CertificateFault> {
+    let extensions = reading.extensions()?;
+    let names = extensions.alternative_names.iter().flat_map(|names| names.value);
+    for name in names {
+        if let GeneralName::URI(text) = name
+            && let Ok(id) = SpiffeId::parse(text)
+        {
+            return Err(CertificateFault::AuthorityWithPath { id });
+        }
+    }
+    Ok(())
 }
 
 /// Anchors in the two forms in which they are needed, in one order.

@@ -5,7 +5,7 @@ use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
 use super::reading::{Extensions, Reading};
-use crate::{KeyError, SerialError};
+use crate::{KeyError, SerialError, SpiffeId};
 
 /// What a certificate is in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +319,12 @@ pub enum CertificateFault {
     /// An authority whose key usage is missing, or lacks keyCertSign (RFC 5280 §4.2.1.3).
     #[error("its key may not sign certificates: key usage keyCertSign is missing")]
     MayNotSign,
+    /// An authority with the ID of a workload (X509-SVID.md §3.2).
+    #[error("it is an authority's, but names the workload {id}")]
+    AuthorityWithPath {
+        /// The ID.
+        id: SpiffeId,
+    },
     /// Name constraints that are not critical (RFC 5280 §4.2.1.10).
     #[error("its name constraints are not critical")]
     NameConstraintsNotCritical,

@@ -45,7 +45,7 @@ impl Expected {
     }
 }
 
-/// Accepts a peer when [`verify`] does, and when it is one of those that are expected. Works at either end.
+/// Accepts a peer when [`verify`](verify()) does, and when it is one of those that are expected. Works at either end.
 /// The name that a client calls a server by plays no part: a workload's name is its SPIFFE ID.
 #[derive(Debug)]
 pub struct PeerVerifier {

@@ -287,6 +287,13 @@ fn unfit_anchors_are_refused_by_place_name_and_reason() {
                 .der(),
             "its issuer has no name",
         ),
+        (
+            spec()
+                .extension(&[2, 5, 29, 17], false, tlv(0x30, &tlv(0x86, WEB.as_bytes())))
+                .root()
+                .der(),
+            "names the workload spiffe://shop.local/ns/shop/sa/web",
+        ),
         (leaf, "not an authority's"),
         (fixture("root-rsa-1024"), "RSA keys of 1024 bits"),
         (
@@ -299,6 +306,9 @@ fn unfit_anchors_are_refused_by_place_name_and_reason() {
         assert!(found.starts_with("certificate 1 of the bundle ("), "{found}");
         assert!(found.contains(reason), "{reason}: {found}");
     }
+    let own_name = tlv(0x30, &tlv(0x86, b"spiffe://shop.local"));
+    import(&[spec().extension(&[2, 5, 29, 17], false, own_name).root().der()])
+        .expect("an authority may be named after its trust domain");
     import(&[spec().constraints(uris).root().der()]).expect("other constraints are evaluated, or refuse");
 }
 
