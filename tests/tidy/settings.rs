@@ -9,10 +9,10 @@ pub(crate) fn documented(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
     for file in tree.ending(".rs").filter(|file| reads_settings(file)) {
         for setting in settings(file) {
-            let mut lines = page.lines().filter(|line| names(line, setting.name)).peekable();
+            let mut lines = page.lines().filter(|line| names(line, &setting.name)).peekable();
             if lines.peek().is_none() {
                 faults.push(file.fault(setting.line, format!("`{}` is not in {PAGE}", setting.name)));
-            } else if let Some(default) = setting.default
+            } else if let Some(default) = &setting.default
                 && default != SECTION
                 && !lines.any(|line| quoted(line).any(|word| word == default))
             {
@@ -29,10 +29,10 @@ pub(crate) fn documented(tree: &Tree) -> Vec<Fault> {
 
 /// A field that is read somewhere.
 #[derive(Debug, PartialEq, Eq)]
-struct Setting<'t> {
+struct Setting {
     line: usize,
-    name: &'t str,
-    default: Option<&'t str>,
+    name: String,
+    default: Option<String>,
 }
 
 /// The rooms where settings enter: a program's `config`, and the parts of it that the libraries share.
@@ -44,7 +44,7 @@ fn reads_settings(file: &File) -> bool {
 }
 
 /// The calls `.required("name"`, `.optional("name"` and `.default("name", "text"` before the tests begin.
-fn settings(file: &File) -> Vec<Setting<'_>> {
+fn settings(file: &File) -> Vec<Setting> {
     let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
     let mut found = Vec::new();
     for call in [".required(", ".optional(", ".default("] {
@@ -74,9 +74,16 @@ fn settings(file: &File) -> Vec<Setting<'_>> {
     found
 }
 
-/// A string at the start of `text`, with what follows it.
-fn literal(text: &str) -> Option<(&str, &str)> {
-    text.trim_start().strip_prefix('"')?.split_once('"')
+/// A string at the start of `text`, as it is written but for its escaped quotes, with what follows it.
+fn literal(text: &str) -> Option<(String, &str)> {
+    let inside = text.trim_start().strip_prefix('"')?;
+    let mut escaped = false;
+    let end = inside.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    Some((inside[..end].replace("\\\"", "\""), &inside[end + 1..]))
 }
 
 fn names(line: &str, name: &str) -> bool {
@@ -130,6 +137,14 @@ mod tests {
             told,
             ["docs/operating.md does not tell that `idle` is `5m` by default"]
         );
+    }
+
+    #[test]
+    fn a_default_with_quotes_is_told_as_it_is_written_in_yaml() {
+        let config = r#"fields.default("names", "[a, \"::1\"]", |item| item.list(read))"#;
+        let page = |text| Tree::of(&[("ca/src/config.rs", config), (PAGE, text)]);
+        assert!(documented(&page("| `names` | `[a, \"::1\"]` |")).is_empty());
+        assert_eq!(documented(&page("| `names` | `[a, ::1]` |")).len(), 1);
     }
 
     #[test]
