@@ -31,6 +31,8 @@ fn public(text: &str) -> Result<PublicKey, KeyError> {
     PublicKey::from_spki_der(pem::read_one(text, "PUBLIC KEY").unwrap().der())
 }
 
+/// A public key from `foreign/`: written by OpenSSL, except for the exponents 1, even and huge, and the point off
+/// its curve, which were then bent by hand.
 macro_rules! foreign {
     ($name:literal) => {
         public(include_str!(concat!("foreign/", $name, ".pem")))

@@ -280,6 +280,7 @@ fn nothing_may_follow_or_be_missing() {
     ));
 }
 
+/// A request from `foreign/`: written by OpenSSL, except for the one with the exponent 1, which was bent by hand.
 macro_rules! foreign {
     ($name:literal) => {
         ($name, include_str!(concat!("foreign/", $name, ".pem")))
