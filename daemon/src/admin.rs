@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::https::{Handler, Limits, ListenError, Reply, Request, Server, ServerMetrics, listen, reply};
-use crate::logging::{Chain, Filter, Levels};
+use crate::logging::{Chain, Filter, Foreign, Levels};
 use crate::metrics::{self, Metrics};
 use crate::ready::Readiness;
 use crate::tasks::Tasks;
@@ -44,7 +44,6 @@ pub struct Admin {
 }
 
 struct Action {
-    method: Method,
     path: &'static str,
     run: Box<dyn Fn(Bytes) -> Reply + Send + Sync>,
 }
@@ -60,16 +59,15 @@ impl Admin {
         }
     }
 
-    /// Adds what the program itself offers, through the Unix socket alone. `run` is given the body of the request;
-    /// it runs on the admin thread, and must not wait.
+    /// Adds what the program itself offers under `path`, for `POST` or, where it only shows something, `GET`;
+    /// through the Unix socket alone. `run` is given the body of the request; it runs on the admin thread, and
+    /// must not wait.
     pub fn action(
         mut self,
-        method: Method,
         path: &'static str,
         run: impl Fn(Bytes) -> Reply + Send + Sync + 'static,
     ) -> Self {
         self.actions.push(Action {
-            method,
             path,
             run: Box::new(run),
         });
@@ -127,36 +125,29 @@ impl Admin {
         })
     }
 
-    fn route(&self, method: &Method, path: &str, local: bool) -> Result<Route<'_>, Reply> {
-        let found = |route: Route<'static>, methods: &'static str| {
-            if methods.split(", ").any(|allowed| allowed == method.as_str()) {
-                Ok(route)
-            } else {
-                let mut reply = line(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {methods}"));
-                reply
-                    .headers_mut()
-                    .insert(ALLOW, HeaderValue::from_static(methods));
-                Err(reply)
-            }
+    fn route(&self, method: &Method, path: &str, local: bool) -> Result<Route<'_>, No> {
+        let read_only = |route: Route<'static>| match *method {
+            Method::GET | Method::HEAD => Ok(route),
+            _ => Err(No::Method("GET, HEAD")),
         };
-        let mine = self.actions.iter().filter(|action| action.path == path);
+        let own = self.actions.iter().find(|action| action.path == path);
         match path {
-            "/ready" => found(Route::Ready, "GET, HEAD"),
-            "/live" => found(Route::Live, "GET, HEAD"),
-            "/metrics" => found(Route::Metrics, "GET, HEAD"),
+            "/ready" => read_only(Route::Ready),
+            "/live" => read_only(Route::Live),
+            "/metrics" => read_only(Route::Metrics),
             // Whatever changes something, or tells more than a stranger needs to know, is for those who may open
             // the socket: a request over TCP may have been put into the mouth of any program on this host.
-            "/loglevel" if !local => Err(only_through_the_socket(path)),
-            "/loglevel" if method == Method::GET => Ok(Route::ShowLevel),
-            "/loglevel" => found(Route::SetLevel, "POST"),
-            _ => match mine.clone().find(|action| action.method == method) {
-                Some(_) if !local => Err(only_through_the_socket(path)),
-                Some(action) => Ok(Route::Own(action)),
-                None if local && mine.count() > 0 => Err(line(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    format!("{path} does not take {method}"),
-                )),
-                None => Err(line(StatusCode::NOT_FOUND, "there is nothing here".to_owned())),
+            "/loglevel" if !local => Err(No::OnlyLocal),
+            "/loglevel" => match *method {
+                Method::GET => Ok(Route::ShowLevel),
+                Method::POST => Ok(Route::SetLevel),
+                _ => Err(No::Method("GET, POST")),
+            },
+            _ => match (own, method) {
+                (None, _) => Err(No::NotFound),
+                (Some(_), _) if !local => Err(No::OnlyLocal),
+                (Some(action), &Method::GET | &Method::POST) => Ok(Route::Own(action)),
+                (Some(_), _) => Err(No::Method("GET, POST")),
             },
         }
     }
@@ -164,7 +155,7 @@ impl Admin {
     async fn answer(&self, request: Request, local: bool) -> Reply {
         let route = match self.route(request.method(), request.uri().path(), local) {
             Ok(route) => route,
-            Err(refusal) => return refusal,
+            Err(no) => return no.reply(request.uri().path()),
         };
         match route {
             Route::Live => line(StatusCode::OK, "live".to_owned()),
@@ -303,11 +294,32 @@ impl Handler for Door {
     }
 }
 
-fn only_through_the_socket(path: &str) -> Reply {
-    line(
-        StatusCode::FORBIDDEN,
-        format!("{path} is served through the Unix socket alone"),
-    )
+/// Why a request is not answered.
+enum No {
+    NotFound,
+    OnlyLocal,
+    /// The methods that would be answered.
+    Method(&'static str),
+}
+
+impl No {
+    fn reply(self, path: &str) -> Reply {
+        let path = Foreign(path);
+        match self {
+            Self::NotFound => line(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
+            Self::OnlyLocal => line(
+                StatusCode::FORBIDDEN,
+                format!("{path} is served through the Unix socket alone"),
+            ),
+            Self::Method(methods) => {
+                let mut reply = line(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {methods}"));
+                reply
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static(methods));
+                reply
+            }
+        }
+    }
 }
 
 fn line(status: StatusCode, text: String) -> Reply {

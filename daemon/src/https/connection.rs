@@ -34,8 +34,7 @@ pub(super) fn http(limits: &Limits) -> http1::Builder {
         // Waiting is the guard's: the library has one limit for idle connections and for slow headers.
         .header_read_timeout(None)
         .auto_date_header(false)
-        .half_close(false)
-        .pipeline_flush(true);
+        .half_close(false);
     http
 }
 
@@ -118,10 +117,10 @@ where
     };
     let mut http = shared.http.serve_connection(TokioIo::new(guard), service);
     let outcome = tokio::select! {
-        outcome = std::future::poll_fn(|cx| http.poll_without_shutdown(cx)) => outcome,
+        outcome = &mut http => outcome,
         () = shared.drain.closing() => {
             Pin::new(&mut http).graceful_shutdown();
-            std::future::poll_fn(|cx| http.poll_without_shutdown(cx)).await
+            (&mut http).await
         }
     };
     let guard = http.into_parts().io.into_inner();

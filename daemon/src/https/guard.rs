@@ -106,7 +106,8 @@ impl<S> Guard<S> {
     /// Fails when the other end should have sent something by now.
     fn wait_to_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waiting = match self.screen.place() {
-            _ if self.busy.is_set() => None,
+            // It cannot be expected to ask before it has been answered.
+            _ if self.busy.is_set() || self.writing.is_some() => None,
             Place::Start if !self.first => Some(Waiting::Request),
             Place::Start | Place::Head => Some(Waiting::Header),
             // The request's own limits hold here.
@@ -244,12 +245,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.wrote(outcome, cx)
+        let outcome = self.wrote(outcome, cx);
+        if outcome.is_ready() {
+            // The library does not read again after an answer when it has found nothing to read before, so the
+            // wait for the next request starts here.
+            if let Poll::Ready(Err(error)) = self.wait_to_read(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        outcome
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.wrote(outcome, cx)
+    /// Flushes only: the stream is shut down by whoever takes it back, and then listened to for a while.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 }
 
