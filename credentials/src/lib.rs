@@ -1,1 +1,32 @@
 //! Keeps a workload's certificate and trust bundle fresh.
+//!
+//! Everybody of Ferrule who shows a certificate gets it here: from the CA ([`keeper`]), or from files that another
+//! authority keeps ([`files`]). What comes is verified by the rules of a peer before it is used. Reading order:
+//! [`connection`] (one HTTPS connection), [`client`] (the CA's API), [`join`] (a host's first contact),
+//! [`evidence`], [`renewal`] (when and what next), [`keeper`], [`files`], [`store`].
+
+pub mod client;
+pub mod connection;
+pub mod evidence;
+pub mod files;
+pub mod join;
+pub mod keeper;
+pub mod renewal;
+pub mod store;
+
+use std::sync::Arc;
+
+use ferrule_identity::WorkloadCertificate;
+use ferrule_identity::tls::TrustSnapshot;
+
+/// What a workload shows, and whom it trusts, at one time. A value: whoever has one has both halves of one moment.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// What it shows.
+    pub certificate: WorkloadCertificate,
+    /// Whom it trusts.
+    pub trust: Arc<TrustSnapshot>,
+}
+
+/// Where the newest credentials are, for whoever watches them; none until the first have come.
+pub type Newest = tokio::sync::watch::Receiver<Option<Arc<Credentials>>>;

@@ -1,0 +1,218 @@
+//! Keeps the trust bundle and the deny list fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrule_daemon::backoff::{Backoff, Jitter};
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::logging::Chain;
+use ferrule_identity::tls::{TrustCell, TrustSnapshot};
+use ferrule_identity::{BundleError, Revocations, TrustBundle, TrustDomain};
+use ferrule_wire::ca::RevocationsReply;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::Credentials;
+use crate::client::{CaClient, ClientError, Fetched, Since};
+
+/// Fetches what the CA publishes into a [`TrustCell`]. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct TrustKeeper {
+    cell: Arc<TrustCell>,
+    trust_domain: TrustDomain,
+    clock: Clock,
+}
+
+/// What was fetched last, by its name.
+#[derive(Debug, Default)]
+struct Versions {
+    bundle: Option<String>,
+    revocations: Option<String>,
+}
+
+impl TrustKeeper {
+    pub(super) const fn new(trust_domain: TrustDomain, cell: Arc<TrustCell>, clock: Clock) -> Self {
+        Self {
+            cell,
+            trust_domain,
+            clock,
+        }
+    }
+
+    pub(super) fn cell(&self) -> &TrustCell {
+        &self.cell
+    }
+
+    /// Fetches the bundle unless it has this sequence already: the new certificate may need its newest root. A
+    /// failure is no reason to refuse the certificate yet: it is judged by the bundle that is there.
+    pub(super) async fn at_least(&self, sequence: u64, client: &mut CaClient) {
+        let held = self.cell.load();
+        if held
+            .bundles
+            .of(&self.trust_domain)
+            .is_some_and(|bundle| bundle.sequence() >= sequence)
+        {
+            return;
+        }
+        if let Err(error) = self.fetch_bundle(client, &mut Versions::default()).await {
+            warn!(error = %Chain(&error), "bundle not fetched");
+        }
+    }
+
+    /// Fetches for ever; publishes with the certificate that is held whatever is new.
+    pub(super) async fn run(
+        self,
+        mut client: CaClient,
+        credentials: &watch::Sender<Option<Arc<Credentials>>>,
+        fetch: &Notify,
+    ) -> std::convert::Infallible {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let mut failures = 0;
+        let mut versions = Versions::default();
+        loop {
+            match self.round(&mut client, &mut versions).await {
+                Ok(changed) => {
+                    failures = 0;
+                    if changed {
+                        let trust = self.cell.load();
+                        credentials.send_if_modified(|held| match held {
+                            Some(held) => {
+                                let certificate = held.certificate.clone();
+                                *held = Arc::new(Credentials { certificate, trust });
+                                true
+                            }
+                            None => false,
+                        });
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    warn!(failures, error = %Chain(&error), "trust not refreshed");
+                    let wait = backoff.delay(failures, Jitter::random()).max(LEAST_WAIT);
+                    tokio::select! {
+                        () = self.clock.sleep(wait) => {}
+                        // A certificate came: the CA is back.
+                        () = fetch.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches both once; true when either changed. The bundle changes rarely and its news may wait for the next
+    /// round; a revocation may not, so it is waited for.
+    async fn round(&self, client: &mut CaClient, versions: &mut Versions) -> Result<bool, TrustError> {
+        let changed = self.fetch_bundle(client, versions).await?;
+        // A change that is known is published before the wait, not after it.
+        let wait = if changed { Duration::ZERO } else { WAIT };
+        Ok(changed | self.fetch_revocations(client, versions, wait).await?)
+    }
+
+    async fn fetch_bundle(&self, client: &mut CaClient, versions: &mut Versions) -> Result<bool, TrustError> {
+        let since = Since {
+            etag: versions.bundle.as_deref(),
+            wait: Duration::ZERO,
+        };
+        let fetched = client
+            .bundle(since)
+            .await
+            .map_err(|source| TrustError::Ca { source })?;
+        let Fetched::New { value, etag } = fetched else {
+            return Ok(false);
+        };
+        let sequence = value.sequence();
+        let changed = self.take_bundle(value)?;
+        versions.bundle = etag;
+        if changed {
+            info!(trust_domain = %self.trust_domain, sequence, "trust bundle changed");
+        }
+        Ok(changed)
+    }
+
+    fn take_bundle(&self, bundle: TrustBundle) -> Result<bool, TrustError> {
+        let held = self.cell.load();
+        if held
+            .bundles
+            .of(&self.trust_domain)
+            .is_some_and(|held| held.fingerprint() == bundle.fingerprint())
+        {
+            return Ok(false);
+        }
+        let mut bundles = held.bundles.clone();
+        bundles
+            .insert(bundle)
+            .map_err(|source| TrustError::Bundle { source })?;
+        self.cell.store(TrustSnapshot {
+            bundles,
+            revocations: held.revocations.clone(),
+        });
+        Ok(true)
+    }
+
+    async fn fetch_revocations(
+        &self,
+        client: &mut CaClient,
+        versions: &mut Versions,
+        wait: Duration,
+    ) -> Result<bool, TrustError> {
+        let since = Since {
+            etag: versions.revocations.as_deref(),
+            wait,
+        };
+        let fetched = client
+            .revocations(since)
+            .await
+            .map_err(|source| TrustError::Ca { source })?;
+        let Fetched::New { value, etag } = fetched else {
+            return Ok(false);
+        };
+        let changed = self.take_revocations(&value)?;
+        versions.revocations = etag;
+        Ok(changed)
+    }
+
+    fn take_revocations(&self, reply: &RevocationsReply) -> Result<bool, TrustError> {
+        let held = self.cell.load();
+        let known = held.revocations.generation();
+        if reply.generation < known {
+            return Err(TrustError::Rollback {
+                known,
+                offered: reply.generation,
+            });
+        }
+        if reply.generation == known {
+            return Ok(false);
+        }
+        let list = reply.to_list().map_err(|source| TrustError::List { source })?;
+        let revocations = Revocations::new(reply.generation, list, Vec::new());
+        info!(generation = reply.generation, "deny list changed");
+        self.cell.store(TrustSnapshot {
+            bundles: held.bundles.clone(),
+            revocations,
+        });
+        Ok(true)
+    }
+}
+
+/// How long the CA is asked to wait for news.
+const WAIT: Duration = Duration::from_secs(25);
+
+/// A CA that answers every call with an error is not asked in a tight loop.
+const LEAST_WAIT: Duration = Duration::from_millis(200);
+
+/// Why trust was not refreshed. What was known before stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrustError {
+    #[error("the CA did not answer as it should")]
+    Ca { source: ClientError },
+    #[error("the bundle is not taken")]
+    Bundle { source: BundleError },
+    #[error("the deny list is not taken")]
+    List {
+        source: ferrule_wire::ca::RevocationsError,
+    },
+    #[error(
+        "the CA offers the deny list {offered}, older than {known}, which we have; was it restored from a backup?"
+    )]
+    Rollback { known: u64, offered: u64 },
+}
