@@ -9,6 +9,8 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{self, SHA256};
 use ferrule_identity::{Fingerprint, Timestamp};
 
+use super::error::Conflict;
+
 /// The SHA-256 hash of a row, which the next row builds on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowHash([u8; 32]);
@@ -222,6 +224,14 @@ pub enum ChainFault {
         /// What the store reported.
         reason: String,
     },
+    /// A row that could not have been recorded after those before it.
+    #[error("row {sequence} contradicts the rows before it: {conflict}")]
+    Impossible {
+        /// The row.
+        sequence: u64,
+        /// What speaks against it.
+        conflict: Conflict,
+    },
     /// The tables of what holds now do not match what the log says.
     #[error("the table {table} does not say what the log up to row {sequence} says")]
     State {
@@ -249,3 +259,6 @@ pub enum ChainFault {
 }
 
 const DOMAIN: &[u8] = b"ferrule ledger row 1";
+
+#[cfg(test)]
+mod tests;

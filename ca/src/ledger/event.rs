@@ -422,3 +422,6 @@ pub struct UnknownWord {
     /// The word.
     pub word: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! Reading order: [`event`] (what is recorded), [`chain`] (what ties the rows together), [`checkpoint`] (what
 //! vouches for them), [`record`] (what holds now), [`sqlite`], [`audit`] (proof and export), [`backup`].
 
+pub mod audit;
+pub mod backup;
 pub mod chain;
 pub mod checkpoint;
 pub mod error;

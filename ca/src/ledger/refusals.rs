@@ -43,7 +43,9 @@ impl Refusals {
     /// When the ledger does not take the row. The refusal stays counted, and a later row tells of it.
     pub async fn record(&self, refusal: Refusal) -> Result<bool, LedgerError> {
         let now = self.now.0();
-        let judged = self.sampler().judge(refusal.caller.as_deref(), refusal.reason, now);
+        let judged = self
+            .sampler()
+            .judge(refusal.caller.as_deref(), refusal.reason, now);
         let Sampled::Record { account, left_out } = judged else {
             return Ok(false);
         };

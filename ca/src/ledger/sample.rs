@@ -156,8 +156,9 @@ impl Sampler {
             return account;
         }
         let limits = self.limits;
-        self.windows
-            .retain(|account, window| window.left_out > 0 || !window.is_over(now, allowance(&limits, account).1));
+        self.windows.retain(|account, window| {
+            window.left_out > 0 || !window.is_over(now, allowance(&limits, account).1)
+        });
         if self.windows.len() < self.limits.accounts {
             account
         } else {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use ferrule_identity::{Fingerprint, KeyAlgorithm, PrivateKey, Timestamp, TrustDomain};
 
 use super::event::{
-    AuthorityPrepared, AuthorityStepped, HostEnrolled, Issued, Revoked, Role, Step, Subject, TokenCreated, TokenUsed,
+    AuthorityPrepared, AuthorityStepped, HostEnrolled, Issued, Revoked, Role, Step, Subject, TokenCreated,
+    TokenUsed,
 };
 use super::sqlite::{Options, SqliteLedger};
 use super::{Appended, Entry, Event, Ledger, LedgerError, Now, Serial};

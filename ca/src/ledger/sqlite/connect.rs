@@ -6,6 +6,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::files;
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ledger) enum Purpose {
@@ -56,14 +58,30 @@ pub(in crate::ledger) fn connect(
     Ok(conn)
 }
 
-/// Opens a file that nobody appends to, for reading only: a copy, or a ledger on a medium that cannot be written.
+/// Opens a file that nobody changes, without taking locks or keeping anything beside it: a ledger on a medium that
+/// cannot be written. A write-ahead log beside it would be ignored, so there must be none.
 ///
 /// # Errors
-/// When the file cannot be opened.
-pub(in crate::ledger) fn connect_read_only(path: &Path, patience: Duration) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(patience)?;
+/// When there is one, or the file cannot be opened.
+pub(in crate::ledger) fn connect_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    if files::companions(path).any(|companion| companion.exists()) {
+        return Err(super::state::damaged(
+            "the file has a write-ahead log beside it that cannot be read where it lies".to_owned(),
+        ));
+    }
+    let mut uri = "file:".to_owned();
+    for octet in path.as_os_str().as_encoded_bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+                uri.push(char::from(*octet))
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let conn = Connection::open_with_flags(uri, flags)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;

@@ -4,11 +4,12 @@ pub(super) mod connect;
 pub(super) mod files;
 mod number;
 pub(super) mod open;
-mod project;
+pub mod peek;
+pub(super) mod project;
 mod read;
 mod readers;
 pub(super) mod rows;
-mod schema;
+pub(super) mod schema;
 pub(super) mod state;
 pub(super) mod transaction;
 mod writer;
@@ -287,3 +288,6 @@ impl fmt::Debug for SqliteLedger {
 
 /// How long an append waits for its answer: longer than any disk that still works takes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::ledger::{Conflict, Event, Serial};
 
 /// Why an event was not applied.
 #[derive(Debug)]
-pub(super) enum ApplyError {
+pub(in crate::ledger) enum ApplyError {
     /// It contradicts what holds; nothing of it was written.
     Conflict(Conflict),
     /// The store failed.
@@ -38,7 +38,7 @@ impl From<Conflict> for ApplyError {
 type Applied = Result<(), ApplyError>;
 
 /// Changes the tables, and the counters in `state`, as `event` demands at `now`. `sealed` is the key that goes with it.
-pub(super) fn apply(
+pub(in crate::ledger) fn apply(
     conn: &Connection,
     state: &mut State,
     event: &Event,

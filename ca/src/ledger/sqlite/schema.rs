@@ -10,7 +10,7 @@ pub(super) const FORMAT: i64 = 1;
 ///
 /// `log` and `checkpoints` only grow: the triggers guard against mistakes, the hashes against malice. All other
 /// tables follow from the log and are changed in the same transaction, except `sealed`, whose blobs never enter it.
-pub(super) const TABLES: &str = "
+pub(in crate::ledger) const TABLES: &str = "
 CREATE TABLE chain (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     trust_domain TEXT NOT NULL,

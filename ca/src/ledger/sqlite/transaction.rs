@@ -14,7 +14,7 @@ use crate::ledger::{Appended, Conflict, Entry, Event, LedgerError};
 pub(in crate::ledger) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long after its end a certificate stays on record as live, so that clocks may differ.
-const PRUNE_GRACE: std::time::Duration = std::time::Duration::from_secs(300);
+pub(in crate::ledger) const PRUNE_GRACE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// An entry with its JSON, which whoever appends has written before it queues.
 #[derive(Debug)]

@@ -1,0 +1,1 @@
+//! Claims about copies and restores.
