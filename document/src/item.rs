@@ -232,12 +232,15 @@ impl<'n> Item<'n> {
     /// One of a few words, each with what it means.
     pub fn one_of<T: Clone>(&self, words: &[(&str, T)]) -> Option<T> {
         let names = || words.iter().map(|(name, _)| *name);
-        let listed = names().collect::<Vec<_>>().join(", ");
-        let scalar = self.scalar(&format!("one of {listed}"))?;
+        let wanted = match words {
+            [(only, _)] => format!("`{only}`"),
+            _ => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        let scalar = self.scalar(&wanted)?;
         match words.iter().find(|(name, _)| *name == scalar.text) {
             Some((_, meaning)) => Some(meaning.clone()),
             None => self.fail(format!(
-                "expected one of {listed}, found {}{}",
+                "expected {wanted}, found {}{}",
                 self.node.described(),
                 hint(&scalar.text, names())
             )),

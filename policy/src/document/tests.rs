@@ -94,7 +94,7 @@ fn what_is_unknown_is_refused_with_its_place() {
         (
             "ferrule.dev/v1alpha1",
             "ferrule.dev/v1",
-            "rules.yaml:1:13: apiVersion: expected one of ferrule.dev/v1alpha1, found the text `ferrule.dev/v1`",
+            "rules.yaml:1:13: apiVersion: expected `ferrule.dev/v1alpha1`, found the text `ferrule.dev/v1`",
         ),
         (
             "AccessPolicy",
@@ -111,7 +111,7 @@ fn what_is_unknown_is_refused_with_its_place() {
         (
             "workloads: { labels: { app: api } }",
             "workloads: any",
-            "rules.yaml:5:14: spec.workloads: expected one of all, found the text `any`",
+            "rules.yaml:5:14: spec.workloads: expected `all`, found the text `any`",
         ),
         (
             "- cidrs: [10.1.0.0/16]",
