@@ -1,9 +1,9 @@
 //! Decides who may reach what: documents, judgement, explanation.
 //!
 //! Nothing here opens a socket or a file, starts a task, reads the environment or a clock.
-//! [`PolicyDocument`]s are what operators write; [`compile`](compile::compile) arranges them as a [`Policy`];
-//! [`judge`](judge::judge) answers an [`Ask`] with a [`Verdict`], which [`explain`](explain::explain) says in
-//! a sentence. [`suggest`](suggest::suggest) writes the rules that observed connections need.
+//! [`PolicyDocument`]s are what operators write; [`compile()`] arranges them as a [`Policy`];
+//! [`judge()`] answers an [`Ask`] with a [`Verdict`], which [`explain()`] says in
+//! a sentence. [`suggest()`] writes the rules that observed connections need.
 //!
 //! Doubt means no: a document with anything unknown is refused as a whole, emptiness never means everything,
 //! and without a rule there is no connection.

@@ -14,7 +14,7 @@ use crate::rule::{PolicyName, Rule};
 use crate::scope::Scoped;
 
 /// The rules in force, arranged so that a question looks at the few that may matter. Made by
-/// [`compile`](crate::compile::compile), asked through [`judge`](crate::judge::judge).
+/// [`compile()`](crate::compile()), asked through [`judge()`](crate::judge()).
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) mesh: Mesh,
