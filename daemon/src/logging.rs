@@ -107,7 +107,7 @@ pub fn start(format: Format, filter: Filter, clock: Clock, metrics: &Metrics) ->
 }
 
 /// Everything that [`start`] does short of making it the process's own.
-fn prepare(
+pub(crate) fn prepare(
     format: Format,
     filter: Filter,
     clock: Clock,

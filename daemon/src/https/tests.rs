@@ -1,5 +1,6 @@
 //! Tests of the server: every limit, every refusal.
 
+mod descriptors;
 mod limits;
 mod stopping;
 mod tls;
