@@ -16,6 +16,8 @@ mod gauges;
 pub mod instance;
 pub mod issue;
 pub mod keystore;
+#[cfg(test)]
+mod lab;
 pub mod ledger;
 pub mod overview;
 pub mod revoke;

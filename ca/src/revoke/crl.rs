@@ -91,7 +91,7 @@ impl RevocationLists {
         let end = signer.lifetime().not_after();
         let fields = ListFields {
             number: number(generation, now),
-            this_update: now,
+            this_update: now.minus(BACKDATE),
             next_update: now.plus(self.lifetime).min(end),
             revoked: listed
                 .iter()
@@ -131,6 +131,9 @@ fn number(generation: u64, now: Timestamp) -> Vec<u8> {
     let seconds = u64::try_from(now.unix()).unwrap_or(0);
     [generation.to_be_bytes(), seconds.to_be_bytes()].concat()
 }
+
+/// For verifiers whose clock is behind.
+const BACKDATE: Duration = Duration::from_secs(300);
 
 /// A revocation list could not be signed.
 #[derive(Debug, thiserror::Error)]
