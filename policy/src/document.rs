@@ -105,7 +105,8 @@ pub enum Action {
 pub enum Enforcement {
     /// It is.
     Enforce,
-    /// It is judged, counted and logged, but blocks nothing.
+    /// It is judged, counted and logged, but blocks nothing: a workload whose allowing policies are all on trial
+    /// takes what they do not allow, on the record. Beside an allowing policy in force it opens nothing.
     Audit,
 }
 

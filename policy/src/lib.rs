@@ -39,6 +39,6 @@ pub use pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPatt
 pub use policy::{BuiltIn, Mesh, Policy, ResolvedError};
 pub use preset::{Preset, PresetError};
 pub use rule::{Peers, PolicyName, Rule};
-pub use suggest::{Edge, Observed, Suggestion, missing, suggest};
+pub use suggest::{Edge, Observed, Suggestion, missing_edges, suggest};
 pub use verdict::{Decision, Denial, Grant, Nearest, Verdict};
 pub use written::Peer;

@@ -89,7 +89,7 @@ impl Observed {
 /// Which of these connections are denied, or would be with everything enforced, only because a rule is
 /// missing. What a rule denies, what is refused because it is in clear, and what no rule could open is not
 /// among them.
-pub fn missing(policy: &Policy, asks: &[Ask<'_>]) -> Vec<Edge> {
+pub fn missing_edges(policy: &Policy, asks: &[Ask<'_>]) -> Vec<Edge> {
     let lacks_rule = |ask: &&Ask<'_>| {
         matches!(
             judge(policy, ask).would,

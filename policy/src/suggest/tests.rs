@@ -76,7 +76,7 @@ fn the_rules_are_few_and_readable() {
         outbound(5432, None, &[]),
         outbound(389, None, &ldap),
     ];
-    let suggestion = suggest(&missing(&compiled(""), &asks));
+    let suggestion = suggest(&missing_edges(&compiled(""), &asks));
     assert_eq!(suggestion.left_out, []);
     assert_eq!(
         suggestion.documents,
@@ -141,11 +141,11 @@ fn what_no_rule_could_mean_alone_is_left_out() {
 fn what_is_allowed_or_denied_by_a_rule_is_not_missing() {
     let (web, api) = (id("web"), labels("api"));
     let allowed = compiled(&Preset::SameNamespace.documents(["shop"]));
-    assert_eq!(missing(&allowed, &[called(&web, &api, 1)]), []);
+    assert_eq!(missing_edges(&allowed, &[called(&web, &api, 1)]), []);
     let denied = Preset::SameNamespace
         .documents(["shop"])
         .replace("action: allow", "action: deny");
-    assert_eq!(missing(&compiled(&denied), &[called(&web, &api, 1)]), []);
+    assert_eq!(missing_edges(&compiled(&denied), &[called(&web, &api, 1)]), []);
 }
 
 #[test]
