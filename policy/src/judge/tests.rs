@@ -14,7 +14,7 @@ use crate::pattern::ServiceName;
 use crate::policy::{BuiltIn, Mesh, ResolvedError};
 
 mod egress;
-mod speed;
+mod many;
 
 /// Documents without what is the same in all of them: `kind shop/name`, then the lines of the spec.
 fn policy(documents: &[(&str, &str)]) -> Policy {

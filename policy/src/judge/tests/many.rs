@@ -1,11 +1,9 @@
-//! Measures judging among ten thousand rules.
-
-use std::time::Instant;
+//! Tries judging among ten thousand rules; how fast that is, the benches measure.
 
 use super::*;
 
 #[test]
-fn judging_ten_thousand_rules_takes_microseconds() {
+fn one_of_ten_thousand_rules_is_found() {
     let mut text = String::new();
     for at in 0..5000 {
         write!(
@@ -46,37 +44,5 @@ fn judging_ten_thousand_rules_takes_microseconds() {
             port,
         });
         assert_eq!(judge(policy, &ask).is_allowed(), allowed);
-        // The best of many rounds: other work on the machine only ever adds.
-        let rounds = (0..50).map(|_| {
-            let start = Instant::now();
-            for _ in 0..200 {
-                std::hint::black_box(judge(policy, std::hint::black_box(&ask)).is_allowed());
-            }
-            start.elapsed() / 200
-        });
-        let best = rounds.min().unwrap();
-        let limit = if cfg!(debug_assertions) { 100_000 } else { 2_000 };
-        println!(
-            "{best:?} to judge port {port} among {} rules",
-            policy.rule_count()
-        );
-        assert!(best.as_nanos() < limit, "{best:?}");
     }
-}
-
-/// As [`policy`], but each document is a text of its own, since one text has a limit.
-fn policy_in_parts(documents: &[(&str, &str)]) -> Policy {
-    let read = documents.iter().flat_map(|(title, spec)| {
-        let name = title.rsplit('/').next().unwrap();
-        let spec = spec.replace('\n', "\n  ");
-        let text = format!(
-            "apiVersion: ferrule.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{ namespace: shop, name: {name} }}\nspec:\n  {spec}\n"
-        );
-        PolicyDocument::read_all(title, text.as_bytes(), Limits::default()).unwrap()
-    });
-    compile(
-        &read.collect::<Vec<_>>(),
-        Mesh::named("shop.local".parse().unwrap()),
-    )
-    .unwrap()
 }
