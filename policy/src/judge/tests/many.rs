@@ -46,3 +46,20 @@ fn one_of_ten_thousand_rules_is_found() {
         assert_eq!(judge(policy, &ask).is_allowed(), allowed);
     }
 }
+
+/// As [`policy`], but each document is a text of its own, since one text has a limit.
+fn policy_in_parts(documents: &[(&str, &str)]) -> Policy {
+    let read = documents.iter().flat_map(|(title, spec)| {
+        let name = title.rsplit('/').next().unwrap();
+        let spec = spec.replace('\n', "\n  ");
+        let text = format!(
+            "apiVersion: ferrule.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{ namespace: shop, name: {name} }}\nspec:\n  {spec}\n"
+        );
+        PolicyDocument::read_all(title, text.as_bytes(), Limits::default()).unwrap()
+    });
+    compile(
+        &read.collect::<Vec<_>>(),
+        Mesh::named("shop.local".parse().unwrap()),
+    )
+    .unwrap()
+}
