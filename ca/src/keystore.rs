@@ -172,7 +172,7 @@ impl Keystore {
             doing,
             name: name.to_owned(),
             secret: self.source.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 }
@@ -224,7 +224,7 @@ pub enum KeystoreError {
         /// Where the secret came from.
         secret: PathBuf,
         /// The cause.
-        source: KeyError,
+        source: Box<KeyError>,
     },
     /// Keys without the secret that opens them.
     #[error(

@@ -21,7 +21,7 @@ pub enum AuthorityError {
         /// The operation.
         doing: &'static str,
         /// The cause.
-        source: RootError,
+        source: Box<RootError>,
     },
     /// A key cannot be read or kept.
     #[error("cannot {doing}")]
@@ -29,7 +29,7 @@ pub enum AuthorityError {
         /// The operation.
         doing: &'static str,
         /// The cause.
-        source: KeystoreError,
+        source: Box<KeystoreError>,
     },
     /// No key could be made.
     #[error("cannot make a key for the {what}")]
@@ -37,7 +37,7 @@ pub enum AuthorityError {
         /// What it was for.
         what: &'static str,
         /// The cause.
-        source: KeyError,
+        source: Box<KeyError>,
     },
     /// The ledger does not answer, or does not take the step.
     #[error("cannot {doing} in the ledger")]
@@ -45,7 +45,7 @@ pub enum AuthorityError {
         /// The operation.
         doing: &'static str,
         /// The cause.
-        source: LedgerError,
+        source: Box<LedgerError>,
     },
     /// What the ledger holds is damaged.
     #[error("what the ledger says of the authority {authority} cannot be used")]
@@ -53,7 +53,7 @@ pub enum AuthorityError {
         /// Its name.
         authority: String,
         /// The cause; `None` when its name is no fingerprint.
-        source: Option<RootError>,
+        source: Option<Box<RootError>>,
     },
     /// The production profile with a root that a break-in here would give away.
     #[error(

@@ -182,7 +182,7 @@ impl Authorities {
     pub(super) fn seal(&self, key: &PrivateKey) -> Result<Vec<u8>, AuthorityError> {
         let sealed = self.keys.seal(key).map_err(|source| AuthorityError::Keys {
             doing: "lock the root's key",
-            source,
+            source: Box::new(source),
         })?;
         Ok(sealed.as_bytes().to_vec())
     }
@@ -198,5 +198,8 @@ impl Authorities {
 }
 
 pub(super) fn certificate_error(doing: &'static str) -> impl FnOnce(RootError) -> AuthorityError {
-    move |source| AuthorityError::Certificate { doing, source }
+    move |source| AuthorityError::Certificate {
+        doing,
+        source: Box::new(source),
+    }
 }

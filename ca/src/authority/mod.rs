@@ -231,7 +231,10 @@ impl Authorities {
         let worked = tokio::task::spawn_blocking(move || work(&keys)).await;
         worked
             .map_err(|_| AuthorityError::Cancelled)?
-            .map_err(|source| AuthorityError::Keys { doing, source })
+            .map_err(|source| AuthorityError::Keys {
+                doing,
+                source: Box::new(source),
+            })
     }
 
     /// Makes a key of the folder for the next signing certificate. It is on disk before anything names it.
@@ -336,11 +339,17 @@ fn check_algorithm(
 }
 
 fn new_key(what: &'static str, algorithm: KeyAlgorithm) -> Result<PrivateKey, AuthorityError> {
-    PrivateKey::generate(algorithm).map_err(|source| AuthorityError::NewKey { what, source })
+    PrivateKey::generate(algorithm).map_err(|source| AuthorityError::NewKey {
+        what,
+        source: Box::new(source),
+    })
 }
 
 fn ledger_error(doing: &'static str) -> impl FnOnce(LedgerError) -> AuthorityError {
-    move |source| AuthorityError::Ledger { doing, source }
+    move |source| AuthorityError::Ledger {
+        doing,
+        source: Box::new(source),
+    }
 }
 
 #[cfg(test)]

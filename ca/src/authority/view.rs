@@ -137,7 +137,7 @@ fn read_one(replica: &str, authority: &Authority) -> Result<Known, AuthorityErro
     };
     let id: Fingerprint = authority.authority.parse().map_err(|_| damaged(None))?;
     let (certificate, chain) =
-        root::read_kept(&authority.certificate).map_err(|source| damaged(Some(source)))?;
+        root::read_kept(&authority.certificate).map_err(|source| damaged(Some(Box::new(source))))?;
     if certificate.authority() != id {
         return Err(damaged(None));
     }
@@ -220,6 +220,6 @@ pub(super) fn prepare(
 fn cannot_use(source: RootError) -> AuthorityError {
     AuthorityError::Certificate {
         doing: "use the signing certificate",
-        source,
+        source: Box::new(source),
     }
 }

@@ -60,13 +60,7 @@ fn another_passphrase_opens_nothing() {
         .load(name)
         .unwrap_err();
     assert!(
-        matches!(
-            error,
-            KeystoreError::Seal {
-                source: KeyError::Passphrase,
-                ..
-            }
-        ),
+        matches!(&error, KeystoreError::Seal { source, .. } if matches!(**source, KeyError::Passphrase)),
         "{error:?}"
     );
     assert!(error.to_string().contains("pass-two"), "{error}");
