@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -48,10 +48,7 @@ impl Connection {
             .await
             .map_err(|source| ConnectionError::Dial { source })?;
         let shake = TlsConnector::from(tls).connect(name, tcp);
-        let failed = |source| ConnectionError::Handshake {
-            address: address.to_owned(),
-            source,
-        };
+        let failed = |source| ConnectionError::handshake(address, source);
         let tls = match timeout(HANDSHAKE_LIMIT, shake).await {
             Ok(done) => done.map_err(failed)?,
             Err(_) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
@@ -177,6 +174,16 @@ pub enum ConnectionError {
         /// Where, and why.
         source: DialError,
     },
+    /// The server's certificate chains to no root that we trust.
+    #[error(
+        "the server at {address} is not the CA that is trusted here; is the address, or the token, another CA's?"
+    )]
+    Untrusted {
+        /// Where.
+        address: String,
+        /// In rustls' words.
+        source: std::io::Error,
+    },
     /// The server is not whom we want, or it refuses us.
     #[error("the TLS handshake with {address} failed")]
     Handshake {
@@ -212,6 +219,21 @@ pub enum ConnectionError {
         /// The time that was allowed.
         limit: Duration,
     },
+}
+
+impl ConnectionError {
+    fn handshake(address: &str, source: std::io::Error) -> Self {
+        let address = address.to_owned();
+        let cause = source
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                Self::Untrusted { address, source }
+            }
+            _ => Self::Handshake { address, source },
+        }
+    }
 }
 
 /// The longest answer that is read, in bytes: a deny list of ten thousand entries fits.
