@@ -8,8 +8,8 @@ use super::draft::Draft;
 use super::error::AuthorityError;
 use super::slots::{Slot, Slots};
 use super::{Authorities, ledger_error};
-use crate::ledger::IssuerUse;
 use crate::ledger::event::{Role, Step};
+use crate::ledger::{IssuerUse, LedgerError};
 
 /// What is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +157,15 @@ impl Authorities {
                     let new = self
                         .add_new_signing(&mut draft, &root.certificate, &key, now)
                         .await?;
-                    self.commit(draft, "replace the signing certificate").await?;
+                    let committed = self.commit(draft, "replace the signing certificate").await;
+                    if let Err(error) = committed {
+                        // Another process was faster. Only then is the new key certain to be of no use.
+                        if is_conflict(&error) {
+                            self.with_keys("delete the unused signing key", move |keys| keys.forget(new))
+                                .await?;
+                        }
+                        return Err(error);
+                    }
                     tracing::info!(authority = %new, reason, "signing certificate replaced");
                 }
                 Due::Remove { id } => {
@@ -195,6 +203,10 @@ impl Authorities {
             }
         }
     }
+}
+
+fn is_conflict(error: &AuthorityError) -> bool {
+    matches!(error, AuthorityError::Ledger { source, .. } if matches!(**source, LedgerError::Conflict(_)))
 }
 
 /// How long nothing is looked at by itself.

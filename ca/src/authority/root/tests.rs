@@ -1,9 +1,10 @@
 //! Tries what comes from elsewhere: roots with their keys, and chains that an offline root signed.
 
+use ferrule_daemon::clock::Clock;
 use ferrule_identity::{Bundles, PublicKey, Revocations, SigningRequest, verify};
 
 use super::*;
-use crate::authority::AuthorityError;
+use crate::authority::{Acknowledgements, AuthorityError, Lagging, RootSource};
 use crate::lab::{Lab, START, WEB};
 use crate::ledger::Ledger;
 use crate::ledger::event::Step;
@@ -375,4 +376,113 @@ async fn a_chain_with_a_forged_signature_fails_its_rehearsal() {
         .unwrap_err();
     assert!(told(&error).contains("peers would refuse"), "{}", told(&error));
     assert!(lab.ca.ledger.authorities().await.unwrap().is_empty());
+}
+
+/// The root of the enterprise is replaced: published here first, then signed below by its holder.
+#[tokio::test]
+async fn a_ca_below_somebody_elses_root_follows_to_the_next_one() {
+    let (old, new) = (
+        Offline::new(KeyAlgorithm::EcdsaP256, FINE),
+        Offline::new(KeyAlgorithm::EcdsaP384, FINE),
+    );
+    let lab = Lab::rootless(|_| {}).await;
+    let authorities = &lab.ca.authorities;
+    let chain = old.sign(&authorities.request().await.unwrap(), FINE);
+    authorities
+        .import(&chain, Some(&old.pem()), "test")
+        .await
+        .unwrap();
+    let by_old = lab.issue(WEB).await.unwrap();
+    let next = RootSource::Elsewhere {
+        certificate: new.pem(),
+    };
+    authorities.prepare_root(next, "test").await.unwrap();
+    let chain = new.sign(&authorities.request().await.unwrap(), FINE);
+    let early = authorities
+        .import(&chain, Some(&new.pem()), "test")
+        .await
+        .unwrap_err();
+    assert!(told(&early).contains("is not the active one"), "{}", told(&early));
+    lab.advance(1500);
+    authorities.activate_root(Some(&Nobody), "test").await.unwrap();
+    assert_eq!(
+        lab.issue(WEB).await.unwrap().issuer,
+        by_old.issuer,
+        "the old one goes on until then"
+    );
+    authorities.import(&chain, None, "test").await.unwrap();
+    let by_new = lab.issue(WEB).await.unwrap();
+    let bundles = Bundles::from_iter([lab.bundle()]);
+    for issued in [&by_old, &by_new] {
+        verify(&issued.chain, &bundles, &Revocations::empty(), lab.now()).unwrap();
+    }
+    assert_ne!(by_new.issuer, by_old.issuer);
+}
+
+/// Nobody lags.
+struct Nobody;
+
+impl Acknowledgements for Nobody {
+    fn lagging(&self, _sequence: u64) -> Lagging<'_> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// What an operator types where the offline root is kept.
+#[tokio::test]
+#[ignore = "needs openssl: tests/run"]
+async fn openssl_signs_the_request_of_a_ca() {
+    let long = Odd {
+        life: (-86_400 * 3650, 86_400 * 7300),
+        ..FINE
+    };
+    let offline = Offline::new(KeyAlgorithm::Rsa4096, long);
+    let lab = Lab::rootless(|_| {}).await;
+    // OpenSSL's certificate begins when it is made.
+    lab.hand.set(Clock::system().unix() + 60);
+    let request = lab.ca.authorities.request().await.unwrap();
+    let file = |name: &str, text: &str| {
+        let path = lab.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let (request, root, key) = (
+        file("ca.csr", &request),
+        file("root.pem", &offline.pem()),
+        file("root.key", &offline.pem_key),
+    );
+    openssl(&["req", "-in", &request, "-verify", "-noout"]);
+    let signed = [
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-CA",
+        &root,
+        "-CAkey",
+        &key,
+        "-copy_extensions",
+        "copy",
+        "-days",
+        "90",
+    ];
+    let chain = openssl(&signed);
+    lab.ca
+        .authorities
+        .import(&chain, Some(&offline.pem()), "test")
+        .await
+        .unwrap();
+    let issued = lab.issue(WEB).await.unwrap();
+    let bundles = Bundles::from_iter([lab.bundle()]);
+    verify(&issued.chain, &bundles, &Revocations::empty(), lab.now()).unwrap();
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("openssl")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "openssl {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }
