@@ -2,12 +2,14 @@
 
 use std::sync::LazyLock;
 
-use ferrule_identity::{Bundles, PrivateKey, Timestamp, TrustBundle, TrustDomain};
+use ferrule_identity::{
+    Bundles, Crl, PrivateKey, Revocations, Timestamp, TrustBundle, TrustDomain, verify, verify_server_name,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 /// An authority, one workload's certificate, one server's, and a revocation list.
 pub struct Pki {
@@ -92,14 +94,21 @@ fn make() -> Pki {
     let root = root_certificate.der().clone();
     let shop = TrustDomain::parse("shop.local").expect("a trust domain");
     let bundle = TrustBundle::new(shop, 1, None, &[root.clone()], NOW).expect("a bundle");
-    Pki {
+    let pki = Pki {
         leaf: sign(&mut leaf, 2),
         server: sign(&mut server, 3),
         crl: crl.signed_by(&issuer).expect("a list").der().to_vec(),
         bundles: Bundles::from_iter([bundle.clone()]),
         bundle,
         root,
-    }
+    };
+    // What is to be bent must be good, or the targets would look at nothing.
+    let (none, issuers) = (Revocations::empty(), [pki.root.clone()]);
+    let name = ServerName::try_from("ca.shop").expect("a name");
+    verify(&[pki.leaf.clone()], &pki.bundles, &none, NOW).expect("a good leaf");
+    verify_server_name(&[pki.server.clone()], &pki.bundle, &none, &name, NOW).expect("a good server");
+    Crl::from_der(&pki.crl, &issuers, NOW).expect("a good list");
+    pki
 }
 
 fn params(name: &str) -> CertificateParams {
