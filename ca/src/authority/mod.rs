@@ -1,8 +1,8 @@
 //! Holds the CA's own certificates: roots, signing certificates, their keys, their turn.
 //!
 //! What holds is what the ledger says ([`View`]); this process only keeps a copy with the keys opened, and reads it
-//! again when the ledger changes. Reading order: [`slots`] (whose turn it is; pure), [`view`], [`found`] (how the
-//! first root comes to be), [`rotate`] (roots, by command), [`rotation`] (signing certificates, by itself).
+//! again when the ledger changes. Reading order: [`slots`] (whose turn it is; pure), [`view`], `found` (how the
+//! first root comes to be), `rotate` (roots, by command), [`rotation`] (signing certificates, by itself).
 
 mod active;
 pub(crate) mod certificate;
