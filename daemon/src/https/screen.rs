@@ -74,13 +74,17 @@ impl Screen {
                     at += self.skip(left, rest.len(), State::ChunkData, State::ChunkEnd)
                 }
                 State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers => {
+                    if self.state == State::Head
+                        && self.in_fields
+                        && self.line.is_untouched()
+                        && matches!(rest, [b' ' | b'\t', ..])
+                    {
+                        return Err((at, Fault::FoldedLine));
+                    }
                     let taken = self
                         .line
                         .take(rest)
                         .map_err(|(before, fault)| (at + before, fault))?;
-                    if self.state == State::Head && self.in_fields && self.line.is_folded() {
-                        return Err((at, Fault::FoldedLine));
-                    }
                     if self.line.complete {
                         // The line feed is left out, so that the line never ends for the library behind.
                         self.end_of_line().map_err(|fault| (at + taken - 1, fault))?;
@@ -248,10 +252,6 @@ impl Line {
     /// The line, when none of it was too far out to be kept.
     fn whole(&self) -> Option<&[u8]> {
         self.kept.get(..self.length)
-    }
-
-    fn is_folded(&self) -> bool {
-        matches!(self.start(), [b' ' | b'\t', ..])
     }
 
     fn is_untouched(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Tests of the judgement of framing.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// What the screen says of `bytes`, the same in one piece and byte by byte.
@@ -89,6 +91,7 @@ fn refuses_whatever_could_be_read_in_two_ways() {
         ),
         ("X: 1\r\n Content-Length: 5\r\n", Fault::FoldedLine),
         ("X: 1\r\n\tfolded\r\n", Fault::FoldedLine),
+        ("X: 1\r\n folded\n", Fault::FoldedLine),
         ("X: 1\nContent-Length: 5\r\n", Fault::BareLineFeed),
         ("X: 1\rContent-Length: 5\r\n", Fault::BareCarriageReturn),
         ("X: 1\r\r\n", Fault::BareCarriageReturn),
@@ -137,4 +140,56 @@ fn the_sound_part_ends_before_the_fault_can_take_effect() {
     assert_eq!(sound, first.len() + second.len());
     let (sound, _) = judge("GET / HTTP/1.1\r\nX: 1\r\n folded\r\n\r\n").unwrap_err();
     assert_eq!(sound, "GET / HTTP/1.1\r\nX: 1\r\n".len());
+}
+
+/// Pieces of requests, sound and not; whatever is put together from them must be judged alike however it arrives.
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(vec![
+        "GET / HTTP/1.1\r\n",
+        "POST /a HTTP/1.1\r\nHost: x\r\n",
+        "Content-Length: 3\r\n",
+        "content-length:0\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "X-Long: 0123456789012345678901234567890123456789012345678901234567890123456789\r\n",
+        "\r\n",
+        "\r",
+        "\n",
+        " ",
+        ":",
+        "3\r\n",
+        "a0\r\n",
+        "0\r\n\r\n",
+        "abc",
+        ";x=1",
+    ]);
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn judges_alike_however_the_bytes_arrive(bytes in pieces(), cuts in prop::collection::vec(1_usize..40, 1..40)) {
+        let mut whole = Screen::default();
+        let at_once = whole.check(&bytes);
+        let mut parts = Screen::default();
+        let (mut at, mut outcome) = (0, Ok(()));
+        for cut in cuts.iter().cycle() {
+            let end = (at + cut).min(bytes.len());
+            outcome = parts.check(&bytes[at..end]).map_err(|(sound, fault)| (at + sound, fault));
+            at = end;
+            if outcome.is_err() || at == bytes.len() {
+                break;
+            }
+        }
+        prop_assert_eq!(at_once.map_err(|(_, fault)| fault), outcome.map_err(|(_, fault)| fault));
+        if at_once.is_ok() {
+            prop_assert_eq!(whole.place(), parts.place());
+        }
+    }
+
+    #[test]
+    fn any_bytes_at_all_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Err((sound, _)) = Screen::default().check(&bytes) {
+            prop_assert!(sound < bytes.len());
+        }
+    }
 }
