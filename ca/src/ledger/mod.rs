@@ -160,3 +160,6 @@ pub struct Appended {
 
 #[cfg(test)]
 pub(crate) mod scratch;
+
+#[cfg(test)]
+mod proofs;

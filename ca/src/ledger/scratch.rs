@@ -77,21 +77,25 @@ impl Scratch {
         ledger
     }
 
-    /// A certificate that is good for an hour.
+    /// A certificate that is good for an hour from now.
     pub(crate) fn issued(&self, number: u64) -> Issued {
-        let now = self.now()();
-        Issued {
-            serial: serial(number),
-            id: format!("spiffe://shop.local/ns/shop/sa/w{number}"),
-            profile: "workload".into(),
-            issuer: ISSUER.into(),
-            not_before: now,
-            not_after: now.plus(std::time::Duration::from_secs(3600)),
-            key: Fingerprint::of(&number.to_be_bytes()),
-            caller: "host:a".into(),
-            evidence: "host_key".into(),
-            host: None,
-        }
+        issued(number, self.now()())
+    }
+}
+
+/// A certificate that is good for an hour from `now`.
+pub(crate) fn issued(number: u64, now: Timestamp) -> Issued {
+    Issued {
+        serial: serial(number),
+        id: format!("spiffe://shop.local/ns/shop/sa/w{number}"),
+        profile: "workload".into(),
+        issuer: ISSUER.into(),
+        not_before: now,
+        not_after: now.plus(std::time::Duration::from_secs(3600)),
+        key: Fingerprint::of(&number.to_be_bytes()),
+        caller: "host:a".into(),
+        evidence: "host_key".into(),
+        host: None,
     }
 }
 

@@ -185,6 +185,9 @@ impl Writer {
         // A full disk leaves a connection sound. Other failures get one more try on it.
         if stuck || (self.failures > 1 && code != Some(ErrorCode::DiskFull)) {
             self.conn = None;
+        } else if code == Some(ErrorCode::DiskFull) {
+            // What lies in the write-ahead log may fit into the file's free pages, and its space be used again.
+            self.fold(0);
         }
         if self.failures == 1 {
             warn!(ledger = %self.path.display(), error = %error, "the ledger cannot be written; nothing is issued until it can");
