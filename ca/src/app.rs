@@ -62,7 +62,9 @@ impl Served {
         let Surroundings { metrics, levels } = surroundings;
         let config = &instance.config;
         let listener = bind(config)?;
-        let address = listener.local_addr().context("cannot tell where the API listens")?;
+        let address = listener
+            .local_addr()
+            .context("cannot tell where the API listens")?;
         let counters = ServerMetrics::register(&metrics);
         let readiness = Readiness::new();
         let ready = readiness.latch("certificate of the API");
@@ -70,15 +72,27 @@ impl Served {
         let (tasks, drain) = (Tasks::new(), Drain::new());
 
         let lists = RevocationLists::new(config.crl_lifetime);
-        let first = Trust::read(&instance.authorities, instance.ledger.as_ref(), &lists, instance.now()).await?;
+        let first = Trust::read(
+            &instance.authorities,
+            instance.ledger.as_ref(),
+            &lists,
+            instance.now(),
+        )
+        .await?;
         let first = Arc::new(first);
         let cell = Arc::new(TrustCell::new(snapshot(&first)));
         let (publish, trust) = watch::channel(first);
         let gauges = Gauges::register(&metrics);
-        let api = Api::new(rooms(&instance, trust, readiness.clone(), drain.clone())?, &metrics);
+        let api = Api::new(
+            rooms(&instance, trust, readiness.clone(), drain.clone())?,
+            &metrics,
+        );
 
         let keeping = instance.clone();
-        tasks.spawn("rotation", until_stop(&tasks, async move { keeping.authorities.keep().await }));
+        tasks.spawn(
+            "rotation",
+            until_stop(&tasks, async move { keeping.authorities.keep().await }),
+        );
         let publishing = publish_changes(instance.clone(), lists, publish, cell.clone(), gauges);
         tasks.spawn("publication", until_stop(&tasks, publishing));
         tasks.spawn("refusals", until_stop(&tasks, settle_refusals(instance.clone())));
@@ -87,7 +101,13 @@ impl Served {
         let (issuer, authorities) = (instance.issuer.clone(), instance.authorities.clone());
         let serving = Serving::new(issuer, authorities, cell, names, instance.clock.clone());
         tasks.spawn("serving certificate", until_stop(&tasks, serving.run(made)));
-        let server = Server::new("api", limits(&config.limits), instance.clock.clone(), drain.clone(), &counters);
+        let server = Server::new(
+            "api",
+            limits(&config.limits),
+            instance.clock.clone(),
+            drain.clone(),
+            &counters,
+        );
         let closing = drain.clone();
         tasks.spawn("api", async move {
             let first = first_settings(settings, &closing).await;
@@ -98,9 +118,19 @@ impl Served {
             }
             Ok::<_, io::Error>(())
         });
-        let program =
-            Program { tasks, inbound: drain, outbound: None, readiness, limits: config.stop };
-        Ok(Self { address, admin, program, instance })
+        let program = Program {
+            tasks,
+            inbound: drain,
+            outbound: None,
+            readiness,
+            limits: config.stop,
+        };
+        Ok(Self {
+            address,
+            admin,
+            program,
+            instance,
+        })
     }
 
     /// Where the API listens.
@@ -158,8 +188,13 @@ fn start_admin(
     levels: Option<Levels>,
     counters: &ServerMetrics,
 ) -> anyhow::Result<Option<RunningAdmin>> {
-    let Some(address) = instance.config.admin else { return Ok(None) };
-    let places = Places { address: Some(address), socket: None };
+    let Some(address) = instance.config.admin else {
+        return Ok(None);
+    };
+    let places = Places {
+        address: Some(address),
+        socket: None,
+    };
     let admin = Admin::new(readiness.clone(), metrics.clone(), levels);
     Ok(Some(admin.start(&places, &instance.clock, counters)?))
 }
@@ -178,7 +213,11 @@ fn rooms(
         None => None,
         Some(kubernetes) => {
             let api = KubeApi::new(kubernetes, config.limits.reviews, REVIEW_TIME)?;
-            Some(TokenReviewer::new(api, kubernetes.audience.clone(), trust_domain.clone()))
+            Some(TokenReviewer::new(
+                api,
+                kubernetes.audience.clone(),
+                trust_domain.clone(),
+            ))
         }
     };
     Ok(Rooms {
@@ -214,7 +253,7 @@ fn limits(limits: &LimitsConfig) -> Limits {
         connections: limits.connections,
         body_bytes: limits.body,
         body_time: limits.request_time,
-        request_time: limits.request_time,
+        request_time: limits.request_time + WORK_TIME,
         ..Limits::default()
     }
 }
@@ -283,7 +322,10 @@ async fn publish_changes(
 }
 
 fn snapshot(trust: &Trust) -> TrustSnapshot {
-    TrustSnapshot { bundles: trust.bundles.clone(), revocations: trust.revocations.clone() }
+    TrustSnapshot {
+        bundles: trust.bundles.clone(),
+        revocations: trust.revocations.clone(),
+    }
 }
 
 /// Writes down once a minute how many refusals were left out of the ledger.
@@ -300,6 +342,9 @@ const PORT: u16 = 15010;
 
 /// From the caller's request for a review to the API server's answer.
 const REVIEW_TIME: Duration = Duration::from_secs(5);
+
+/// For what comes after the body: a review, the ledger's patience, and some room.
+const WORK_TIME: Duration = Duration::from_secs(15);
 
 const PUBLISH_AGAIN: Duration = Duration::from_secs(60);
 

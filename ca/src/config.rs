@@ -178,7 +178,10 @@ where
     V: Into<std::ffi::OsString>,
 {
     let loaded = Settings::of("ferrule-ca").load(file, variables, read::config)?;
-    Ok(Loaded { config: loaded.config, effective: loaded.effective })
+    Ok(Loaded {
+        config: loaded.config,
+        effective: loaded.effective,
+    })
 }
 
 #[cfg(test)]

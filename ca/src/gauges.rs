@@ -33,7 +33,9 @@ impl Gauges {
     pub(crate) fn set(&self, view: &View, trust: &Trust) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for (kind, role) in [("root", Role::Root), ("signing", Role::Signing)] {
-            let in_use = view.all().filter(|listed| listed.slot.role == role && listed.slot.state == Step::Active);
+            let in_use = view
+                .all()
+                .filter(|listed| listed.slot.role == role && listed.slot.state == Step::Active);
             if let Some(end) = in_use.map(|listed| listed.slot.lifetime.not_after()).min() {
                 self.not_after.get_or_create(&[("kind", kind)]).set(end.unix());
             }

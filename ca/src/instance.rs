@@ -52,15 +52,25 @@ impl Instance {
     /// used.
     pub async fn open(config: Config, clock: Clock, create: bool) -> Result<Self, InstanceError> {
         let at = || config.data.clone();
-        let folder = if create { Folder::create(&config.data) } else { open_folder(&config.data) };
+        let folder = if create {
+            Folder::create(&config.data)
+        } else {
+            open_folder(&config.data)
+        };
         let folder = folder.map_err(|source| InstanceError::Folder { source })?;
         let is_new = !folder.is_initialised();
         if is_new && !create {
             return Err(InstanceError::NoCa { folder: at() });
         }
         // Making a CA excludes everybody else; using one does not.
-        let reservation = if is_new { Reservation::Alone } else { Reservation::Shared };
-        let reserved = folder.reserve(reservation).map_err(|source| InstanceError::Folder { source })?;
+        let reservation = if is_new {
+            Reservation::Alone
+        } else {
+            Reservation::Shared
+        };
+        let reserved = folder
+            .reserve(reservation)
+            .map_err(|source| InstanceError::Folder { source })?;
         let trust_domain = trust_domain(&config, &folder, is_new)?;
         let keys = Keystore::open(&folder, config.passphrase_file.as_deref());
         let keys = keys.map_err(|source| InstanceError::Keys { source })?;
@@ -68,7 +78,9 @@ impl Instance {
         // From here on others may come in.
         let reserved = if is_new {
             drop(reserved);
-            folder.reserve(Reservation::Shared).map_err(|source| InstanceError::Folder { source })?
+            folder
+                .reserve(Reservation::Shared)
+                .map_err(|source| InstanceError::Folder { source })?
         } else {
             reserved
         };
@@ -86,7 +98,13 @@ impl Instance {
         };
         let refusals = Refusals::new(shared.clone(), ledger_time(&clock), SampleLimits::default());
         let refusals = Arc::new(refusals);
-        let issuer = Issuer::new(authorities.clone(), shared, refusals.clone(), clock.clone(), policy);
+        let issuer = Issuer::new(
+            authorities.clone(),
+            shared,
+            refusals.clone(),
+            clock.clone(),
+            policy,
+        );
         Ok(Self {
             config,
             trust_domain,
@@ -144,7 +162,9 @@ pub fn ledger_time(clock: &Clock) -> Now {
 fn trust_domain(config: &Config, folder: &Folder, is_new: bool) -> Result<TrustDomain, InstanceError> {
     match (&config.trust_domain, is_new) {
         (Some(trust_domain), _) => Ok(trust_domain.clone()),
-        (None, true) => Err(InstanceError::NoTrustDomain { folder: folder.path().to_owned() }),
+        (None, true) => Err(InstanceError::NoTrustDomain {
+            folder: folder.path().to_owned(),
+        }),
         (None, false) => peek::trust_domain(folder.path()).map_err(|source| InstanceError::Ledger { source }),
     }
 }
@@ -156,7 +176,9 @@ fn open_ledger(
     clock: &Clock,
     create: bool,
 ) -> Result<SqliteLedger, InstanceError> {
-    let key = keys.replica_key().map_err(|source| InstanceError::Keys { source })?;
+    let key = keys
+        .replica_key()
+        .map_err(|source| InstanceError::Keys { source })?;
     let mut options = Options::new(trust_domain.clone(), Some(Arc::new(key)), ledger_time(clock));
     options.create = create;
     options.patience = PATIENCE;

@@ -37,7 +37,10 @@ impl Overview {
         let view = self.authorities.view();
         let mut warnings = Vec::new();
         if let Err(error) = view.active() {
-            warnings.push(format!("it issues nothing: {}", ferrule_daemon::logging::Chain(error)));
+            warnings.push(format!(
+                "it issues nothing: {}",
+                ferrule_daemon::logging::Chain(error)
+            ));
         }
         let mut ends: Vec<(Timestamp, String)> =
             view.all().filter_map(|listed| ending(&listed, now)).collect();
@@ -59,7 +62,8 @@ impl Overview {
     fn risks(&self) -> Vec<String> {
         let mut risks = Vec::new();
         let online = |listed: &Listed<'_>| listed.slot.role == Role::Root && listed.key_here;
-        if self.authorities.settings().profile == Profile::Standard && self.authorities.view().all().any(|l| online(&l))
+        if self.authorities.settings().profile == Profile::Standard
+            && self.authorities.view().all().any(|l| online(&l))
         {
             risks.push(
                 "the root's key is online, in this CA; for production use a root that is kept elsewhere \
@@ -106,7 +110,11 @@ fn ending(listed: &Listed<'_>, now: Timestamp) -> Option<(Timestamp, String)> {
     let left = end.since(now);
     // Lives shorter than a few months never have 30 days left; a fifth of them is as good a sign.
     let whole = listed.slot.lifetime.length();
-    let near = WARN_DAYS.iter().map(|days| Duration::from_secs(days * DAY)).filter(|near| left <= *near).min()?;
+    let near = WARN_DAYS
+        .iter()
+        .map(|days| Duration::from_secs(days * DAY))
+        .filter(|near| left <= *near)
+        .min()?;
     if left > whole / 5 {
         return None;
     }

@@ -58,7 +58,9 @@ pub async fn change(
 /// Whether `name` may be that of a host: letters, digits, dots, hyphens and underscores, 1 to 253 of them.
 pub fn is_name(name: &str) -> bool {
     (1..=253).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 /// Why nothing was revoked or lifted.
@@ -102,9 +104,15 @@ impl RevokeError {
         match self {
             Self::Identity { .. } | Self::Serial { .. } | Self::Host => "subject_invalid",
             Self::Reason => "reason_invalid",
-            Self::Conflict { source: Conflict::AlreadyRevoked { .. } } => "already_revoked",
-            Self::Conflict { source: Conflict::NotRevoked { .. } } => "not_revoked",
-            Self::Conflict { source: Conflict::HostUnknown { .. } } => "subject_unknown",
+            Self::Conflict {
+                source: Conflict::AlreadyRevoked { .. },
+            } => "already_revoked",
+            Self::Conflict {
+                source: Conflict::NotRevoked { .. },
+            } => "not_revoked",
+            Self::Conflict {
+                source: Conflict::HostUnknown { .. },
+            } => "subject_unknown",
             Self::Conflict { .. } | Self::Ledger { .. } => "ledger_unavailable",
         }
     }
@@ -119,9 +127,15 @@ mod tests {
     #[test]
     fn a_subject_is_checked() {
         let identity = RevocationSubject::Identity("spiffe://shop.local/a".to_owned());
-        assert_eq!(subject(&identity).unwrap(), Subject::Identity("spiffe://shop.local/a".to_owned()));
+        assert_eq!(
+            subject(&identity).unwrap(),
+            Subject::Identity("spiffe://shop.local/a".to_owned())
+        );
         for (bad, word) in [
-            (RevocationSubject::Identity("spiffe://shop.local".to_owned()), "subject_invalid"),
+            (
+                RevocationSubject::Identity("spiffe://shop.local".to_owned()),
+                "subject_invalid",
+            ),
             (RevocationSubject::Serial("xyz".to_owned()), "subject_invalid"),
             (RevocationSubject::Serial(String::new()), "subject_invalid"),
             (RevocationSubject::Host("web\n1".to_owned()), "subject_invalid"),

@@ -26,7 +26,11 @@ impl Asked {
     pub fn read(query: Option<&str>, headers: &HeaderMap, longest: Duration) -> Result<Self, Fault> {
         let mut wait = None;
         let mut after = None;
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (slot, most) = match name {
                 "wait" => (&mut wait, MAX_WAIT_SECONDS),
@@ -34,7 +38,9 @@ impl Asked {
                 _ => return Err(invalid("the query takes `wait` and `after`, nothing else")),
             };
             let number = Some(value).filter(|value| value.bytes().all(|b| b.is_ascii_digit()));
-            let number = number.and_then(|value| value.parse::<u64>().ok()).filter(|number| *number <= most);
+            let number = number
+                .and_then(|value| value.parse::<u64>().ok())
+                .filter(|number| *number <= most);
             let number = number.ok_or_else(|| invalid(&format!("`{name}` is a number from 0 to {most}")))?;
             if slot.replace(number).is_some() {
                 return Err(invalid(&format!("`{name}` is given twice")));
@@ -87,7 +93,10 @@ mod tests {
 
     #[test]
     fn a_wait_is_cut_to_the_limit() {
-        assert_eq!(asked("wait=30&after=7", None).unwrap().wait, Duration::from_secs(30));
+        assert_eq!(
+            asked("wait=30&after=7", None).unwrap().wait,
+            Duration::from_secs(30)
+        );
         assert_eq!(asked("wait=3600", None).unwrap().wait, Duration::from_secs(60));
         assert_eq!(asked("", None).unwrap(), Asked::default());
     }
@@ -95,8 +104,18 @@ mod tests {
     #[test]
     fn other_queries_are_refused() {
         for query in [
-            "wait=-1", "wait=", "wait", "wait=1&wait=1", "wait=3601", "after=9223372036854775808", "after=1.0",
-            "after=+1", "after=%31", "since=1", "wait=1;after=2", "=1",
+            "wait=-1",
+            "wait=",
+            "wait",
+            "wait=1&wait=1",
+            "wait=3601",
+            "after=9223372036854775808",
+            "after=1.0",
+            "after=+1",
+            "after=%31",
+            "since=1",
+            "wait=1;after=2",
+            "=1",
         ] {
             assert_eq!(asked(query, None).unwrap_err().word, "query_invalid", "{query}");
         }
@@ -105,7 +124,10 @@ mod tests {
     #[test]
     fn what_the_client_has_is_known_by_number_or_tag() {
         assert!(asked("after=7", None).unwrap().has(7, "\"x\""));
-        assert!(!asked("after=8", None).unwrap().has(7, "\"x\""), "a lower one is news");
+        assert!(
+            !asked("after=8", None).unwrap().has(7, "\"x\""),
+            "a lower one is news"
+        );
         assert!(!asked("", None).unwrap().has(0, "\"x\""));
         for header in ["\"x\"", "W/\"x\"", "\"a\", \"x\"", "*"] {
             assert!(asked("", Some(header)).unwrap().has(7, "\"x\""), "{header}");

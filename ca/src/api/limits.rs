@@ -99,10 +99,14 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
                 self.older = mem::take(&mut self.touched);
             }
             let known = self.older.remove(key);
-            self.touched.insert(key.clone(), known.unwrap_or_else(|| Bucket::full(self.rate, now)));
+            self.touched
+                .insert(key.clone(), known.unwrap_or_else(|| Bucket::full(self.rate, now)));
         }
         let rate = self.rate;
-        let bucket = self.touched.entry(key.clone()).or_insert_with(|| Bucket::full(rate, now));
+        let bucket = self
+            .touched
+            .entry(key.clone())
+            .or_insert_with(|| Bucket::full(rate, now));
         *bucket = bucket.filled(rate, now);
         bucket
     }
@@ -110,7 +114,10 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
 impl Bucket {
     fn full(rate: Rate, now: Duration) -> Self {
-        Self { millionths: u64::from(rate.burst.get()) * TOKEN, at: now }
+        Self {
+            millionths: u64::from(rate.burst.get()) * TOKEN,
+            at: now,
+        }
     }
 
     fn filled(self, rate: Rate, now: Duration) -> Self {
@@ -119,13 +126,18 @@ impl Bucket {
         let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
         let gained = micros.saturating_mul(u64::from(rate.per_second.get()));
         let most = u64::from(rate.burst.get()) * TOKEN;
-        Self { millionths: self.millionths.saturating_add(gained).min(most), at: self.at.max(now) }
+        Self {
+            millionths: self.millionths.saturating_add(gained).min(most),
+            at: self.at.max(now),
+        }
     }
 
     fn shortfall(self, rate: Rate) -> Empty {
         let missing = TOKEN.saturating_sub(self.millionths);
         let micros = missing.div_ceil(u64::from(rate.per_second.get()));
-        Empty { retry_after: Duration::from_secs(micros.div_ceil(1_000_000).max(1)) }
+        Empty {
+            retry_after: Duration::from_secs(micros.div_ceil(1_000_000).max(1)),
+        }
     }
 }
 
@@ -148,7 +160,10 @@ mod tests {
     use super::*;
 
     fn rate(per_second: u32, burst: u32) -> Rate {
-        Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
+        Rate {
+            per_second: NonZeroU32::new(per_second).unwrap(),
+            burst: NonZeroU32::new(burst).unwrap(),
+        }
     }
 
     const START: Duration = Duration::from_secs(100);
@@ -159,7 +174,12 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(buckets.take(&"a", START), Ok(()));
         }
-        assert_eq!(buckets.take(&"a", START), Err(Empty { retry_after: Duration::from_secs(1) }));
+        assert_eq!(
+            buckets.take(&"a", START),
+            Err(Empty {
+                retry_after: Duration::from_secs(1)
+            })
+        );
         assert_eq!(buckets.take(&"a", START + Duration::from_millis(500)), Ok(()));
         assert!(buckets.take(&"a", START + Duration::from_millis(500)).is_err());
     }

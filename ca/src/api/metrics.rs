@@ -25,7 +25,9 @@ impl ApiMetrics {
 
     /// Counts an answer: `ok`, or the word of the refusal.
     pub(super) fn count(&self, route: &'static str, outcome: &'static str, took: Duration) {
-        self.requests.get_or_create(&[("route", route), ("outcome", outcome)]).inc();
+        self.requests
+            .get_or_create(&[("route", route), ("outcome", outcome)])
+            .inc();
         if outcome == "ok" && matches!(route, "issue" | "renew") {
             self.issue_time.observe(took.as_secs_f64());
         }
@@ -33,4 +35,6 @@ impl ApiMetrics {
 }
 
 /// An issue takes a millisecond, or some tens of them behind others; a slow disk makes seconds of that.
-const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];

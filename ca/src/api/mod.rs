@@ -91,8 +91,14 @@ impl Api {
     /// An API over `rooms`, whose metrics are added to `metrics`.
     pub fn new(rooms: Rooms, metrics: &Metrics) -> Self {
         let limits = rooms.limits;
-        let issues = Rate { per_second: limits.issues_per_caller, burst: limits.issue_burst };
-        let requests = Rate { per_second: limits.requests_per_address, burst: limits.request_burst };
+        let issues = Rate {
+            per_second: limits.issues_per_caller,
+            burst: limits.issue_burst,
+        };
+        let requests = Rate {
+            per_second: limits.requests_per_address,
+            burst: limits.request_burst,
+        };
         Self {
             rooms,
             begun: Instant::now(),
@@ -128,14 +134,18 @@ impl Api {
 
     /// Takes from what the address may still ask: an anonymous request, or a refusal of somebody unknown.
     fn charge_address(&self, asking: &Asking<'_>) -> Result<(), Fault> {
-        let Some(address) = asking.address else { return Ok(()) };
+        let Some(address) = asking.address else {
+            return Ok(());
+        };
         let taken = lock(&self.addresses).take(&address, self.begun.elapsed());
         taken.map_err(|Empty { retry_after }| Fault::too_many(retry_after))
     }
 
     /// Whether the address may still ask at all, before anything is spent on it.
     fn check_address(&self, asking: &Asking<'_>) -> Result<(), Fault> {
-        let Some(address) = asking.address else { return Ok(()) };
+        let Some(address) = asking.address else {
+            return Ok(());
+        };
         let checked = lock(&self.addresses).check(&address, self.begun.elapsed());
         checked.map_err(|Empty { retry_after }| Fault::too_many(retry_after))
     }
@@ -202,7 +212,11 @@ impl Handler for Api {
     fn allowance(&self, head: &Parts, default: Allowance) -> Allowance {
         let waits = head.uri.query().is_some()
             && Route::find(&head.method, head.uri.path()).is_ok_and(|route| route.waits());
-        let time = if waits { default.time + self.rooms.limits.wait } else { default.time };
+        let time = if waits {
+            default.time + self.rooms.limits.wait
+        } else {
+            default.time
+        };
         Allowance { time, ..default }
     }
 
@@ -220,7 +234,9 @@ impl Handler for Api {
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("limits", &self.rooms.limits).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("limits", &self.rooms.limits)
+            .finish_non_exhaustive()
     }
 }
 

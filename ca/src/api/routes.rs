@@ -42,7 +42,10 @@ impl Route {
     /// `not_found` for a path that there is not, `method_not_allowed` for a method that the path does not have.
     pub fn find(method: &Method, path: &str) -> Result<Self, Fault> {
         let route = Self::of_path(path).ok_or_else(|| {
-            Fault::new("not_found", "there is no such path; /v1/openapi.json lists those that there are")
+            Fault::new(
+                "not_found",
+                "there is no such path; /v1/openapi.json lists those that there are",
+            )
         })?;
         let allowed = route.methods();
         if allowed.split(", ").any(|one| one == method.as_str()) {
@@ -150,13 +153,17 @@ mod tests {
 
     #[test]
     fn a_wrong_method_names_the_right_ones() {
-        for (method, path, allow) in
-            [(Method::GET, "/v1/issue", "POST"), (Method::DELETE, "/v1/bundle", "GET, HEAD")]
-        {
+        for (method, path, allow) in [
+            (Method::GET, "/v1/issue", "POST"),
+            (Method::DELETE, "/v1/bundle", "GET, HEAD"),
+        ] {
             let fault = Route::find(&method, path).unwrap_err();
             assert_eq!((fault.word, fault.allow), ("method_not_allowed", Some(allow)));
         }
         assert_eq!(word(Method::OPTIONS, "/v1/issue"), "method_not_allowed");
-        assert_eq!(word(Method::from_bytes(b"get").unwrap(), "/v1/time"), "method_not_allowed");
+        assert_eq!(
+            word(Method::from_bytes(b"get").unwrap(), "/v1/time"),
+            "method_not_allowed"
+        );
     }
 }

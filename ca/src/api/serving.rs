@@ -42,7 +42,13 @@ impl Serving {
         names: Vec<ServerName<'static>>,
         clock: Clock,
     ) -> Self {
-        Self { issuer, authorities, trust, names, clock }
+        Self {
+            issuer,
+            authorities,
+            trust,
+            names,
+            clock,
+        }
     }
 
     /// Tries until there are settings to serve with, tells each failure, and says the first settings to `ready`. Then
@@ -65,12 +71,17 @@ impl Serving {
                         "the API has a new certificate"
                     );
                     ready.send_replace(Some(Arc::new(config)));
-                    Next::Renew { at: issued.renew_at, issuer: issued.issuer }
+                    Next::Renew {
+                        at: issued.renew_at,
+                        issuer: issued.issuer,
+                    }
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     tracing::error!(error = %Chain(&error), "the API's certificate cannot be issued");
-                    Next::Retry { after: backoff.delay(failures, Jitter::random()).max(MIN_WAIT) }
+                    Next::Retry {
+                        after: backoff.delay(failures, Jitter::random()).max(MIN_WAIT),
+                    }
                 }
             };
             match next {
@@ -104,7 +115,10 @@ impl Serving {
         let issued = issued.map_err(|source| ServingError::Issue { source })?;
         let now = Timestamp::from(self.clock.now());
         let trust = self.trust.load();
-        let bundle = trust.bundles.of(&self.issuer.policy().trust_domain).ok_or(ServingError::NoBundle)?;
+        let bundle = trust
+            .bundles
+            .of(&self.issuer.policy().trust_domain)
+            .ok_or(ServingError::NoBundle)?;
         // The root goes along, for clients that know it by its fingerprint alone.
         let mut chain = issued.chain.clone();
         chain.extend(self.root_of(&issued));
@@ -120,8 +134,13 @@ impl Serving {
     /// The root that the certificate chains to.
     fn root_of(&self, issued: &Issued) -> Option<rustls_pki_types::CertificateDer<'static>> {
         let view = self.authorities.view();
-        let signing = view.all().find(|listed| listed.slot.id.to_string() == issued.issuer)?;
-        let at = view.slots().trusted_roots().position(|root| root.id == signing.slot.root)?;
+        let signing = view
+            .all()
+            .find(|listed| listed.slot.id.to_string() == issued.issuer)?;
+        let at = view
+            .slots()
+            .trusted_roots()
+            .position(|root| root.id == signing.slot.root)?;
         view.trusted_roots().into_iter().nth(at)
     }
 }

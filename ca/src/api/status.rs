@@ -24,7 +24,12 @@ pub struct Fault {
 impl Fault {
     /// A refusal by `word`, explained by `message`.
     pub fn new(word: &'static str, message: impl Into<String>) -> Self {
-        Self { word, message: message.into(), retry_after: None, allow: None }
+        Self {
+            word,
+            message: message.into(),
+            retry_after: None,
+            allow: None,
+        }
     }
 
     /// A refusal by `word`, explained by an error with all its causes.
@@ -41,7 +46,11 @@ impl Fault {
 
     /// What the ledger and the log may keep of the message: nothing where it may quote the body of the request.
     pub fn detail(&self) -> &str {
-        if self.word == "message_invalid" { "" } else { &self.message }
+        if self.word == "message_invalid" {
+            ""
+        } else {
+            &self.message
+        }
     }
 
     /// The status that belongs to the word.
@@ -52,11 +61,17 @@ impl Fault {
     /// The answer; `now` is the CA's clock in Unix seconds.
     pub fn reply(&self, now: i64) -> Reply {
         let status = self.status();
-        let body = ErrorReply { error: self.word.to_owned(), message: self.message.clone(), server_time: now };
+        let body = ErrorReply {
+            error: self.word.to_owned(),
+            message: self.message.clone(),
+            server_time: now,
+        };
         let body = serde_json::to_vec(&body).expect("text and numbers are always JSON");
         let mut reply = reply(status, "application/json", body);
         if let Some(after) = self.retry_after {
-            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            reply
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
         if let Some(allow) = self.allow {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -125,12 +140,20 @@ pub const TABLE: &[(StatusCode, &[&str])] = &[
     ),
     (
         StatusCode::FORBIDDEN,
-        &["not_entitled", "foreign_trust_domain", "identity_revoked", "not_an_administrator"],
+        &[
+            "not_entitled",
+            "foreign_trust_domain",
+            "identity_revoked",
+            "not_an_administrator",
+        ],
     ),
     (StatusCode::NOT_FOUND, &["not_found", "subject_unknown"]),
     (StatusCode::METHOD_NOT_ALLOWED, &["method_not_allowed"]),
     (StatusCode::REQUEST_TIMEOUT, &["body_too_slow"]),
-    (StatusCode::CONFLICT, &["host_exists", "host_key_exists", "already_revoked", "not_revoked"]),
+    (
+        StatusCode::CONFLICT,
+        &["host_exists", "host_key_exists", "already_revoked", "not_revoked"],
+    ),
     (StatusCode::PAYLOAD_TOO_LARGE, &["body_too_long"]),
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, &["media_type"]),
     (StatusCode::TOO_MANY_REQUESTS, &["rate_limited"]),
@@ -169,7 +192,10 @@ mod tests {
         let distinct: HashSet<_> = words.iter().collect();
         assert_eq!(words.len(), distinct.len());
         for word in words {
-            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{word}");
+            assert!(
+                word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{word}"
+            );
         }
     }
 
@@ -181,6 +207,9 @@ mod tests {
         assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(reply.headers()[RETRY_AFTER], "7");
         assert_eq!(reply.headers()[ALLOW], "GET");
-        assert_eq!(Fault::new("no_such_word", "").status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            Fault::new("no_such_word", "").status(),
+            StatusCode::INTERNAL_SERVER_ERROR
+        );
     }
 }

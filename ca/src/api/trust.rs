@@ -68,7 +68,10 @@ impl Trust {
             denied_tag: tag(&generation.to_be_bytes()),
             revocations: Revocations::new(generation, denied.clone(), Vec::new()),
             denied,
-            crls: crls.into_iter().map(|(issuer, der)| (issuer, Versioned::new(der))).collect(),
+            crls: crls
+                .into_iter()
+                .map(|(issuer, der)| (issuer, Versioned::new(der)))
+                .collect(),
         }
     }
 }
@@ -84,7 +87,10 @@ impl Trust {
         lists: &RevocationLists,
         now: Timestamp,
     ) -> Result<Self, TrustError> {
-        let revoked = ledger.revocations().await.map_err(|source| TrustError::Ledger { source })?;
+        let revoked = ledger
+            .revocations()
+            .await
+            .map_err(|source| TrustError::Ledger { source })?;
         let view = authorities.view();
         let settings = authorities.settings();
         let sequence = view.slots().sequence();
@@ -95,7 +101,9 @@ impl Trust {
         let at = ends.max().map_or(now, |end| now.min(end));
         let bundle = TrustBundle::new(settings.trust_domain.clone(), sequence, hint, &roots, at)
             .map_err(|source| TrustError::Bundle { source })?;
-        let crls = lists.current(view.list_signers(), &revoked, now).map_err(|source| TrustError::Lists { source })?;
+        let crls = lists
+            .current(view.list_signers(), &revoked, now)
+            .map_err(|source| TrustError::Lists { source })?;
         Ok(Self::new(bundle, revoked.generation, denied(&revoked)?, crls))
     }
 
@@ -105,7 +113,10 @@ impl Trust {
             && self.generation == other.generation
             && self.denied == other.denied
             && self.crls.len() == other.crls.len()
-            && self.crls.iter().all(|(issuer, crl)| other.crls.get(issuer).is_some_and(|old| old.tag == crl.tag))
+            && self
+                .crls
+                .iter()
+                .all(|(issuer, crl)| other.crls.get(issuer).is_some_and(|old| old.tag == crl.tag))
     }
 }
 
@@ -113,7 +124,9 @@ impl Trust {
 fn denied(revoked: &RevocationList) -> Result<DenyList, TrustError> {
     let mut list = DenyList::default();
     let link = |serial: &Serial, issuer: &str| {
-        let kept = || TrustError::Kept { what: format!("the certificate {serial}") };
+        let kept = || TrustError::Kept {
+            what: format!("the certificate {serial}"),
+        };
         let issuer = issuer.parse().map_err(|_| kept())?;
         let serial = SerialNumber::from_magnitude(serial.as_be_bytes()).map_err(|_| kept())?;
         Ok(Link { issuer, serial })
@@ -121,7 +134,9 @@ fn denied(revoked: &RevocationList) -> Result<DenyList, TrustError> {
     for entry in &revoked.entries {
         match (&entry.subject, &entry.issuer) {
             (Subject::Identity(id), _) => {
-                let id = SpiffeId::parse(id).map_err(|_| TrustError::Kept { what: format!("the identity {id}") })?;
+                let id = SpiffeId::parse(id).map_err(|_| TrustError::Kept {
+                    what: format!("the identity {id}"),
+                })?;
                 list.identities.insert(id);
             }
             (Subject::Serial(serial), Some(issuer)) => {
@@ -132,7 +147,8 @@ fn denied(revoked: &RevocationList) -> Result<DenyList, TrustError> {
         }
     }
     for certificate in &revoked.host_certificates {
-        list.certificates.insert(link(&certificate.serial, &certificate.issuer)?);
+        list.certificates
+            .insert(link(&certificate.serial, &certificate.issuer)?);
     }
     Ok(list)
 }

@@ -52,24 +52,34 @@ enum Audience {
 
 fn part<T: serde::de::DeserializeOwned>(text: &str, part: &'static str) -> Result<T, TokenFault> {
     let malformed = TokenFault::Malformed { part };
-    let Ok(json) = URL_SAFE_NO_PAD.decode(text) else { return Err(malformed) };
+    let Ok(json) = URL_SAFE_NO_PAD.decode(text) else {
+        return Err(malformed);
+    };
     serde_json::from_slice(&json).map_err(|_| malformed)
 }
 
 fn check_header(header: &Header, signature: &str) -> Result<(), TokenFault> {
     match header.alg.as_str() {
-        "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512" | "EdDSA" => {}
+        "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512" | "EdDSA" => {
+        }
         none if none.eq_ignore_ascii_case("none") => return Err(TokenFault::AlgorithmNone),
         "HS256" | "HS384" | "HS512" => return Err(TokenFault::AlgorithmSymmetric),
         other => {
-            let name = other.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+            let name = other
+                .chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(20)
+                .collect();
             return Err(TokenFault::AlgorithmUnknown { name });
         }
     }
     // A key's name that is a path or a URL has made verifiers fetch the attacker's key. Ours never looks it up,
     // and no API server writes one.
     let plain = |kid: &String| {
-        kid.len() <= 128 && kid.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'='))
+        kid.len() <= 128
+            && kid
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'='))
     };
     if !header.kid.as_ref().is_none_or(plain) {
         return Err(TokenFault::KeyName);
@@ -87,10 +97,17 @@ fn check_claims(claims: &Claims, audience: &str, now: Timestamp) -> Result<(), T
         Some(Audience::Several(several)) => several.iter().any(|one| one == audience),
     };
     if !ours {
-        return Err(TokenFault::Audience { wanted: audience.to_owned() });
+        return Err(TokenFault::Audience {
+            wanted: audience.to_owned(),
+        });
     }
-    let Some(expires) = &claims.exp else { return Err(TokenFault::NoExpiry) };
-    let expires = expires.as_i64().map(Timestamp::from_unix).ok_or(TokenFault::Malformed { part: "claims" })?;
+    let Some(expires) = &claims.exp else {
+        return Err(TokenFault::NoExpiry);
+    };
+    let expires = expires
+        .as_i64()
+        .map(Timestamp::from_unix)
+        .ok_or(TokenFault::Malformed { part: "claims" })?;
     if expires <= now {
         return Err(TokenFault::Expired { expires, now });
     }
@@ -134,7 +151,9 @@ pub enum TokenFault {
         wanted: String,
     },
     /// Good for ever, so good for a thief too.
-    #[error("the token has no expiry; a legacy token from a Secret is not accepted, project one into the pod")]
+    #[error(
+        "the token has no expiry; a legacy token from a Secret is not accepted, project one into the pod"
+    )]
     NoExpiry,
     /// Over.
     #[error("the token ended at {expires}, and it is {now} by this CA's clock")]
@@ -183,14 +202,23 @@ mod tests {
     }
 
     fn good() -> (Value, Value) {
-        (json!({ "alg": "RS256", "kid": "Ab_-1" }), json!({ "aud": ["ferrule-ca"], "exp": 1_800_000_600 }))
+        (
+            json!({ "alg": "RS256", "kid": "Ab_-1" }),
+            json!({ "aud": ["ferrule-ca"], "exp": 1_800_000_600 }),
+        )
     }
 
     #[test]
     fn a_projected_token_passes() {
         let (header, claims) = good();
         assert_eq!(check(&header, &claims), Ok(()));
-        assert_eq!(check(&header, &json!({ "aud": "ferrule-ca", "exp": 1_800_000_001, "sub": "x" })), Ok(()));
+        assert_eq!(
+            check(
+                &header,
+                &json!({ "aud": "ferrule-ca", "exp": 1_800_000_001, "sub": "x" })
+            ),
+            Ok(())
+        );
     }
 
     #[test]
@@ -202,8 +230,14 @@ mod tests {
             (json!({ "alg": "nOnE" }), "token_algorithm_none"),
             (json!({ "alg": "HS256" }), "token_algorithm_symmetric"),
             (json!({ "alg": "XX\n" }), "token_algorithm_unknown"),
-            (json!({ "alg": "RS256", "kid": "../../dev/null" }), "token_key_name"),
-            (json!({ "alg": "RS256", "kid": "http://169.254.169.254/k" }), "token_key_name"),
+            (
+                json!({ "alg": "RS256", "kid": "../../dev/null" }),
+                "token_key_name",
+            ),
+            (
+                json!({ "alg": "RS256", "kid": "http://169.254.169.254/k" }),
+                "token_key_name",
+            ),
             (json!({ "alg": "RS256", "crit": ["b64"] }), "token_malformed"),
             (json!({ "kid": "a" }), "token_malformed"),
             (json!([]), "token_malformed"),
@@ -213,13 +247,25 @@ mod tests {
         }
         let claims = [
             (json!({ "exp": 1_800_000_600 }), "token_audience"),
-            (json!({ "aud": "https://kubernetes.default.svc", "exp": 1_800_000_600 }), "token_audience"),
-            (json!({ "aud": ["ferrule-ca2"], "exp": 1_800_000_600 }), "token_audience"),
+            (
+                json!({ "aud": "https://kubernetes.default.svc", "exp": 1_800_000_600 }),
+                "token_audience",
+            ),
+            (
+                json!({ "aud": ["ferrule-ca2"], "exp": 1_800_000_600 }),
+                "token_audience",
+            ),
             (json!({ "aud": ["ferrule-ca"] }), "token_no_expiry"),
             (json!({ "aud": ["ferrule-ca"], "exp": null }), "token_no_expiry"),
-            (json!({ "aud": ["ferrule-ca"], "exp": 1_800_000_000 }), "token_expired"),
+            (
+                json!({ "aud": ["ferrule-ca"], "exp": 1_800_000_000 }),
+                "token_expired",
+            ),
             (json!({ "aud": ["ferrule-ca"], "exp": -1 }), "token_expired"),
-            (json!({ "aud": ["ferrule-ca"], "exp": "never" }), "token_malformed"),
+            (
+                json!({ "aud": ["ferrule-ca"], "exp": "never" }),
+                "token_malformed",
+            ),
             (json!({ "aud": ["ferrule-ca"], "exp": 1e300 }), "token_malformed"),
             (json!({ "aud": 5, "exp": 1_800_000_600 }), "token_malformed"),
         ];
@@ -234,7 +280,17 @@ mod tests {
         let whole = token(&header, &claims);
         let long = "a".repeat(MAX_TOKEN_BYTES + 1);
         let unsigned = whole.strip_suffix("c2ln").unwrap();
-        for text in ["", "a", "..", "a.b.c", &whole[1..], &format!("{whole}.x"), unsigned, &long, "é.é.é"] {
+        for text in [
+            "",
+            "a",
+            "..",
+            "a.b.c",
+            &whole[1..],
+            &format!("{whole}.x"),
+            unsigned,
+            &long,
+            "é.é.é",
+        ] {
             let fault = precheck(text, "ferrule-ca", NOW).unwrap_err();
             assert_eq!(fault.word(), "token_malformed", "{text:.20}");
         }

@@ -49,7 +49,9 @@ impl Certificates {
         let record = record.map_err(|source| CertificateFault::Ledger { source })?;
         let record = record
             .filter(|record| record.id == peer.id().as_str())
-            .ok_or_else(|| CertificateFault::NotOnRecord { serial: peer.serial().to_string() })?;
+            .ok_or_else(|| CertificateFault::NotOnRecord {
+                serial: peer.serial().to_string(),
+            })?;
         Ok(Attested {
             caller: Caller::new(CallerKind::Certificate, peer.id().as_str()),
             entitlement: Entitlement::exactly(peer.id().clone()),

@@ -38,8 +38,13 @@ impl Enroller {
     pub async fn enroll(&self, secret: &str, csr: &str, now: Timestamp) -> Result<Enrolled, EnrollError> {
         let secret: JoinSecret = secret.parse().map_err(|_| EnrollError::Malformed)?;
         let token = self.ledger.token_by_secret(secret.hash()).await;
-        let token = token.map_err(|source| EnrollError::Ledger { source })?.ok_or(EnrollError::Unknown)?;
-        let spent = |why| EnrollError::Spent { token: token.token.clone(), why };
+        let token = token
+            .map_err(|source| EnrollError::Ledger { source })?
+            .ok_or(EnrollError::Unknown)?;
+        let spent = |why| EnrollError::Spent {
+            token: token.token.clone(),
+            why,
+        };
         match &token.state {
             TokenState::Used { .. } => return Err(spent(Spent::Used)),
             TokenState::Revoked => return Err(spent(Spent::Revoked)),
@@ -47,10 +52,15 @@ impl Enroller {
             TokenState::Outstanding if token.expires < now => return Err(spent(Spent::Expired)),
             TokenState::Outstanding => {}
         }
-        let request = SigningRequest::from_pem(csr)
-            .map_err(|source| EnrollError::Request { token: token.token.clone(), source })?;
+        let request = SigningRequest::from_pem(csr).map_err(|source| EnrollError::Request {
+            token: token.token.clone(),
+            source,
+        })?;
         let host = token.token.clone();
-        let used = TokenUsed { token: token.token.clone(), host: host.clone() };
+        let used = TokenUsed {
+            token: token.token.clone(),
+            host: host.clone(),
+        };
         let enrolled = HostEnrolled {
             host: host.clone(),
             key: request.public_key().clone(),
@@ -58,7 +68,10 @@ impl Enroller {
             token: token.token.clone(),
         };
         match self.ledger.append(vec![used.into(), enrolled.into()]).await {
-            Ok(_) => Ok(Enrolled { host, identities: token.identities }),
+            Ok(_) => Ok(Enrolled {
+                host,
+                identities: token.identities,
+            }),
             Err(LedgerError::Conflict(conflict)) => Err(match conflict {
                 Conflict::TokenUsed { .. } => spent(Spent::Used),
                 Conflict::TokenExpired { .. } => spent(Spent::Expired),
@@ -66,7 +79,9 @@ impl Enroller {
                 Conflict::TokenVoid { .. } => spent(Spent::Void),
                 Conflict::HostExists { .. } => EnrollError::HostExists { host },
                 Conflict::HostKeyExists { .. } => EnrollError::KeyExists { host },
-                other => EnrollError::Ledger { source: LedgerError::Conflict(other) },
+                other => EnrollError::Ledger {
+                    source: LedgerError::Conflict(other),
+                },
             }),
             Err(source) => Err(EnrollError::Ledger { source }),
         }
@@ -149,8 +164,12 @@ impl EnrollError {
             Self::Malformed => "join_token_malformed",
             Self::Unknown => "join_token_unknown",
             Self::Spent { why: Spent::Used, .. } => "join_token_used",
-            Self::Spent { why: Spent::Expired, .. } => "join_token_expired",
-            Self::Spent { why: Spent::Revoked, .. } => "join_token_revoked",
+            Self::Spent {
+                why: Spent::Expired, ..
+            } => "join_token_expired",
+            Self::Spent {
+                why: Spent::Revoked, ..
+            } => "join_token_revoked",
             Self::Spent { why: Spent::Void, .. } => "join_token_void",
             Self::Request { source, .. } => request_word(source),
             Self::HostExists { .. } => "host_exists",

@@ -64,8 +64,18 @@ impl HostKeys {
         statements: Statements,
     ) -> Self {
         let generations = ledger.watch();
-        let known = Known { generation: generations.borrow().hosts, capacity, hosts: HashMap::new() };
-        Self { ledger, trust_domain, generations, known: Mutex::new(known), statements: Mutex::new(statements) }
+        let known = Known {
+            generation: generations.borrow().hosts,
+            capacity,
+            hosts: HashMap::new(),
+        };
+        Self {
+            ledger,
+            trust_domain,
+            generations,
+            known: Mutex::new(known),
+            statements: Mutex::new(statements),
+        }
     }
 
     /// Who made `claim`. It is taken once: a second one with the same nonce is refused.
@@ -94,10 +104,14 @@ impl HostKeys {
         let time = Timestamp::from_unix(claim.time);
         Statements::fresh(time, now)?;
         let host = self.host(claim.host).await?;
-        host.key.verify(&statement, &signature).map_err(|source| HostError::Signature { source })?;
+        host.key
+            .verify(&statement, &signature)
+            .map_err(|source| HostError::Signature { source })?;
         // Only who holds the key learns that it was revoked, and is named in the ledger for trying.
         if host.revoked {
-            return Err(HostError::Revoked { host: claim.host.to_owned() });
+            return Err(HostError::Revoked {
+                host: claim.host.to_owned(),
+            });
         }
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.take(claim.host, &nonce, time, now)?;
@@ -118,10 +132,17 @@ impl HostKeys {
         if name.is_empty() || name.len() > MAX_HOST_BYTES {
             return Err(unknown());
         }
-        let found = self.ledger.host(name.to_owned()).await.map_err(|source| HostError::Ledger { source })?;
+        let found = self
+            .ledger
+            .host(name.to_owned())
+            .await
+            .map_err(|source| HostError::Ledger { source })?;
         let found = found.ok_or_else(unknown)?;
         let patterns: Result<Vec<IdPattern>, _> = found.identities.iter().map(|text| text.parse()).collect();
-        let patterns = patterns.map_err(|source| HostError::Record { host: name.to_owned(), source })?;
+        let patterns = patterns.map_err(|source| HostError::Record {
+            host: name.to_owned(),
+            source,
+        })?;
         let host = Arc::new(EnrolledHost {
             key: found.key,
             entitlement: Entitlement::new(patterns),
@@ -231,7 +252,10 @@ impl HostError {
 
     /// Whether the caller has shown that it holds the host's key.
     pub const fn is_known_caller(&self) -> bool {
-        matches!(self, Self::Revoked { .. } | Self::Statement(StatementFault::Replayed | StatementFault::Full { .. }))
+        matches!(
+            self,
+            Self::Revoked { .. } | Self::Statement(StatementFault::Replayed | StatementFault::Full { .. })
+        )
     }
 }
 

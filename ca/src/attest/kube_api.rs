@@ -61,7 +61,11 @@ impl KubeApi {
     /// that nothing is known.
     pub async fn post(&self, path: &'static str, body: Vec<u8>) -> Result<Bytes, KubeApiError> {
         let call = async {
-            let _slot = self.slots.acquire().await.map_err(|_| KubeApiError::Timeout { limit: self.limit })?;
+            let _slot = self
+                .slots
+                .acquire()
+                .await
+                .map_err(|_| KubeApiError::Timeout { limit: self.limit })?;
             self.call(path, body).await
         };
         match tokio::time::timeout(self.limit, call).await {
@@ -81,20 +85,30 @@ impl KubeApi {
             .await
             .map_err(|source| KubeApiError::Tls { source })?;
         let http = |source| KubeApiError::Http { source };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(http)?;
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(http)?;
             match answer.status() {
                 StatusCode::OK | StatusCode::CREATED => {}
                 status if status.is_redirection() => return Err(KubeApiError::Redirect),
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    return Err(KubeApiError::Forbidden { status: status.as_u16() });
+                    return Err(KubeApiError::Forbidden {
+                        status: status.as_u16(),
+                    });
                 }
-                status => return Err(KubeApiError::Status { status: status.as_u16() }),
+                status => {
+                    return Err(KubeApiError::Status {
+                        status: status.as_u16(),
+                    });
+                }
             }
             let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|_| KubeApiError::Answer { problem: "it is cut or too long" })
+            body.map(|body| body.to_bytes())
+                .map_err(|_| KubeApiError::Answer {
+                    problem: "it is cut or too long",
+                })
         };
         tokio::pin!(connection, exchange);
         tokio::select! {
@@ -113,10 +127,17 @@ impl KubeApi {
         let token = token.trim_ascii();
         let mut authorization = Zeroizing::new(b"Bearer ".to_vec());
         authorization.extend_from_slice(token);
-        let unusable = || KubeApiError::File { file: self.token_file.clone(), source: not_a_token() };
+        let unusable = || KubeApiError::File {
+            file: self.token_file.clone(),
+            source: not_a_token(),
+        };
         let mut authorization = HeaderValue::from_bytes(&authorization).map_err(|_| unusable())?;
         authorization.set_sensitive(true);
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -134,7 +155,9 @@ impl KubeApi {
         let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
         let (added, _) = roots.add_parsable_certificates(certificates);
         if added == 0 {
-            return Err(KubeApiError::Roots { file: self.ca_file.clone() });
+            return Err(KubeApiError::Roots {
+                file: self.ca_file.clone(),
+            });
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -149,12 +172,21 @@ impl KubeApi {
 
 /// Reads a small file whole.
 async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KubeApiError> {
-    let failed = |source| KubeApiError::File { file: path.to_owned(), source };
+    let failed = |source| KubeApiError::File {
+        file: path.to_owned(),
+        source,
+    };
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).await.map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too long")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "the file is too long",
+        )));
     }
     Ok(bytes)
 }

@@ -69,7 +69,9 @@ impl Statements {
             return Err(StatementFault::Stale { time, now });
         }
         if self.len >= self.capacity {
-            return Err(StatementFault::Full { capacity: self.capacity });
+            return Err(StatementFault::Full {
+                capacity: self.capacity,
+            });
         }
         // Keyed with what only this process knows: nobody can look for two nonces of the same hash.
         let hash = self.hasher.hash_one((host, nonce, time.unix()));
@@ -131,8 +133,14 @@ mod tests {
     fn each_statement_is_taken_once() {
         let mut statements = Statements::new(10);
         assert_eq!(statements.take("web-1", b"n", at(0), at(0)), Ok(()));
-        assert_eq!(statements.take("web-1", b"n", at(0), at(0)), Err(StatementFault::Replayed));
-        assert_eq!(statements.take("web-1", b"n", at(0), at(300)), Err(StatementFault::Replayed));
+        assert_eq!(
+            statements.take("web-1", b"n", at(0), at(0)),
+            Err(StatementFault::Replayed)
+        );
+        assert_eq!(
+            statements.take("web-1", b"n", at(0), at(300)),
+            Err(StatementFault::Replayed)
+        );
         assert_eq!(statements.take("web-2", b"n", at(0), at(0)), Ok(()));
         assert_eq!(statements.take("web-1", b"m", at(0), at(0)), Ok(()));
     }
@@ -144,7 +152,10 @@ mod tests {
         }
         for seconds in [-301, 301, i64::MIN / 2, i64::MAX / 4] {
             let fault = Statements::fresh(at(seconds), at(0)).unwrap_err();
-            assert!(fault.to_string().contains(&at(0).to_string()), "shows the CA's clock: {fault}");
+            assert!(
+                fault.to_string().contains(&at(0).to_string()),
+                "shows the CA's clock: {fault}"
+            );
         }
     }
 

@@ -21,7 +21,11 @@ pub struct TokenReviewer {
 impl TokenReviewer {
     /// A reviewer that takes tokens for `audience` and names workloads in `trust_domain`.
     pub fn new(api: KubeApi, audience: String, trust_domain: TrustDomain) -> Self {
-        Self { api, audience, trust_domain }
+        Self {
+            api,
+            audience,
+            trust_domain,
+        }
     }
 
     /// Who holds `token`: the service account whose pod it is bound to, entitled to that account's identity alone.
@@ -34,10 +38,17 @@ impl TokenReviewer {
         let request = Request {
             api_version: API_VERSION,
             kind: KIND,
-            spec: Spec { token, audiences: [&self.audience] },
+            spec: Spec {
+                token,
+                audiences: [&self.audience],
+            },
         };
         let body = serde_json::to_vec(&request).expect("text is always JSON");
-        let answer = self.api.post(PATH, body).await.map_err(|source| ReviewError::Api { source })?;
+        let answer = self
+            .api
+            .post(PATH, body)
+            .await
+            .map_err(|source| ReviewError::Api { source })?;
         let holder = judge(&answer, &self.audience)?;
         let id = SpiffeId::workload(&self.trust_domain, &holder.namespace, &holder.account)
             .map_err(|source| ReviewError::Identity { source })?;
@@ -69,8 +80,17 @@ fn judge(answer: &[u8], audience: &str) -> Result<Holder, ReviewError> {
         return Err(ReviewError::NotAuthenticated);
     }
     // An API server that does not know audiences answers without them; its yes says nothing about ours.
-    if !status.audiences.unwrap_or_default().iter().any(|one| one == audience) {
-        return Err(ReviewError::Token { source: TokenFault::Audience { wanted: audience.to_owned() } });
+    if !status
+        .audiences
+        .unwrap_or_default()
+        .iter()
+        .any(|one| one == audience)
+    {
+        return Err(ReviewError::Token {
+            source: TokenFault::Audience {
+                wanted: audience.to_owned(),
+            },
+        });
     }
     let user = status.user.ok_or_else(|| garbage("it names no user"))?;
     let (namespace, account) = user
@@ -86,12 +106,20 @@ fn judge(answer: &[u8], audience: &str) -> Result<Holder, ReviewError> {
     };
     let pod = only("authentication.kubernetes.io/pod-name").filter(|pod| is_subdomain(pod));
     let uid = only("authentication.kubernetes.io/pod-uid").filter(|uid| !uid.is_empty());
-    let (Some(pod), Some(_)) = (pod, uid) else { return Err(ReviewError::NotBound) };
-    Ok(Holder { namespace: namespace.to_owned(), account: account.to_owned(), pod: pod.to_owned() })
+    let (Some(pod), Some(_)) = (pod, uid) else {
+        return Err(ReviewError::NotBound);
+    };
+    Ok(Holder {
+        namespace: namespace.to_owned(),
+        account: account.to_owned(),
+        pod: pod.to_owned(),
+    })
 }
 
 fn garbage(problem: &'static str) -> ReviewError {
-    ReviewError::Api { source: KubeApiError::Answer { problem } }
+    ReviewError::Api {
+        source: KubeApiError::Answer { problem },
+    }
 }
 
 /// Whether `name` is a DNS label as Kubernetes has them (RFC 1123): the form of a namespace's name.
@@ -107,7 +135,9 @@ fn is_label(name: &str) -> bool {
 fn is_subdomain(name: &str) -> bool {
     let label = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !part.starts_with('-')
             && !part.ends_with('-')
     };

@@ -22,10 +22,16 @@ pub(super) fn run(audit: &Audit, common: &Common) -> Result<ExitCode, Failure> {
             };
             verify(&file, &expected, common)
         }
-        Audit::Export { kinds, mentions, since } => in_runtime(async {
+        Audit::Export {
+            kinds,
+            mentions,
+            since,
+        } => in_runtime(async {
             if let Some(unknown) = kinds.iter().find(|kind| !Event::KINDS.contains(&kind.as_str())) {
                 let known = Event::KINDS.join(", ");
-                return Err(Failure::Usage { message: format!("--kind {unknown}: known are {known}") });
+                return Err(Failure::Usage {
+                    message: format!("--kind {unknown}: known are {known}"),
+                });
             }
             let ca = open(common).await?;
             let filter = RowFilter {
@@ -37,7 +43,8 @@ pub(super) fn run(audit: &Audit, common: &Common) -> Result<ExitCode, Failure> {
             let mut out = std::io::BufWriter::new(std::io::stdout());
             let written = audit::export(ca.ledger.as_ref(), &filter, &mut out).await;
             written.map_err(Failure::could_not("export the record"))?;
-            out.flush().map_err(Failure::could_not("write to standard output"))?;
+            out.flush()
+                .map_err(Failure::could_not("write to standard output"))?;
             drop(out);
             ca.close().await.map_err(Failure::could_not("close the ledger"))?;
             Ok(ExitCode::SUCCESS)
@@ -46,14 +53,25 @@ pub(super) fn run(audit: &Audit, common: &Common) -> Result<ExitCode, Failure> {
 }
 
 fn expected(key: Option<&str>, row: Option<&str>) -> Result<Expected, Failure> {
-    let usage = |message: &str| Failure::Usage { message: message.to_owned() };
-    let key = key.map(|key| key.parse().map_err(|_| usage("--key: expected 64 hexadecimal digits"))).transpose()?;
+    let usage = |message: &str| Failure::Usage {
+        message: message.to_owned(),
+    };
+    let key = key
+        .map(|key| {
+            key.parse()
+                .map_err(|_| usage("--key: expected 64 hexadecimal digits"))
+        })
+        .transpose()?;
     let row = row.map(|row| {
         let (number, hash) = row.split_once(':')?;
         Some((number.parse().ok()?, hash.parse().ok()?))
     });
     let row = match row {
-        Some(None) => return Err(usage("--row: expected NUMBER:HASH, the hash in 64 hexadecimal digits")),
+        Some(None) => {
+            return Err(usage(
+                "--row: expected NUMBER:HASH, the hash in 64 hexadecimal digits",
+            ));
+        }
         Some(row) => row,
         None => None,
     };
@@ -66,7 +84,11 @@ fn verify(file: &Path, expected: &Expected, common: &Common) -> Result<ExitCode,
         Format::Json => print_json(&as_json(&report))?,
         Format::Table => print_line(&written(&report))?,
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
+    Ok(if report.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_WRONG)
+    })
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

@@ -33,7 +33,10 @@ pub(super) async fn backup(backup: &Backup, common: &Common) -> Result<ExitCode,
         Format::Table => {
             let needed = match kind {
                 SecretKind::BesideData => format!("The backup is of no use without {}", secret.display()),
-                SecretKind::Passphrase => format!("The backup is of no use without the passphrase in {}", secret.display()),
+                SecretKind::Passphrase => format!(
+                    "The backup is of no use without the passphrase in {}",
+                    secret.display()
+                ),
             };
             tell(&format!(
                 "{} has all {} rows, and was checked.\n{needed}: keep a copy of it, in another place than the backup.",
@@ -50,9 +53,14 @@ pub(super) fn restore(restore: &Restore, common: &Common) -> Result<ExitCode, Fa
     let report = audit::verify(&restore.file, &Expected::default());
     let report = report.map_err(Failure::could_not("examine the backup"))?;
     let folder = Folder::create(&config.data).map_err(Failure::could_not("use the data folder"))?;
-    let reserved = folder.reserve(Reservation::Alone).map_err(Failure::could_not("use the data folder"))?;
+    let reserved = folder
+        .reserve(Reservation::Alone)
+        .map_err(Failure::could_not("use the data folder"))?;
     if folder.is_initialised() {
-        let message = format!("there is a CA in {} already; restore into an empty folder", folder.path().display());
+        let message = format!(
+            "there is a CA in {} already; restore into an empty folder",
+            folder.path().display()
+        );
         return Err(Failure::Refused { message });
     }
     match (&restore.kek, &config.passphrase_file) {
@@ -63,11 +71,19 @@ pub(super) fn restore(restore: &Restore, common: &Common) -> Result<ExitCode, Fa
         (None, None) => {
             let message = "the keys in the backup are locked: give --kek FILE, from the lost data folder, or \
                            --passphrase-file FILE";
-            return Err(Failure::Usage { message: message.to_owned() });
+            return Err(Failure::Usage {
+                message: message.to_owned(),
+            });
         }
         (None, Some(_)) => {}
     }
-    let restored = make_again(restore, &config.trust_domain, &report, &folder, config.passphrase_file.as_deref());
+    let restored = make_again(
+        restore,
+        &config.trust_domain,
+        &report,
+        &folder,
+        config.passphrase_file.as_deref(),
+    );
     if restored.is_err() && restore.kek.is_some() {
         // So that another try finds the folder as it was.
         let _ = std::fs::remove_file(folder.kek());
@@ -80,8 +96,11 @@ pub(super) fn restore(restore: &Restore, common: &Common) -> Result<ExitCode, Fa
         let ca = Instance::open(config, Clock::system(), false).await?;
         let tended = ca.authorities.tend().await;
         tell(&summary(&report, common));
-        if let Err(error) = tended.map(drop).or_else(Err) {
-            tell(&format!("There is no signing certificate yet: {}", ferrule_daemon::logging::Chain(&error)));
+        if let Err(error) = tended {
+            tell(&format!(
+                "There is no signing certificate yet: {}",
+                ferrule_daemon::logging::Chain(&error)
+            ));
         }
         ca.close().await.map_err(Failure::could_not("close the ledger"))?;
         Ok(ExitCode::SUCCESS)
@@ -97,19 +116,26 @@ fn make_again(
 ) -> Result<TrustDomain, Failure> {
     let on_record = TrustDomain::parse(&report.trust_domain).map_err(|error| Failure::refused(&error))?;
     let keys = Keystore::open(folder, passphrase_file).map_err(Failure::could_not("use the keys"))?;
-    let key = keys.replica_key().map_err(Failure::could_not("make a key for this replica"))?;
+    let key = keys
+        .replica_key()
+        .map_err(Failure::could_not("make a key for this replica"))?;
     let order = copies::Restore {
         trust_domain: trust_domain.clone().unwrap_or(on_record),
         key: Arc::new(key),
         accept_loss: restore.accept_loss,
         by: "operator local".to_owned(),
     };
-    let restored = copies::restore(&restore.file, folder.path(), &order, &ledger_time(&Clock::system()));
+    let restored = copies::restore(
+        &restore.file,
+        folder.path(),
+        &order,
+        &ledger_time(&Clock::system()),
+    );
     match restored {
         Ok(_) => Ok(order.trust_domain),
-        Err(error @ crate::ledger::OpenError::LossNotAccepted { .. }) => {
-            Err(Failure::Refused { message: format!("{error} (--accept-loss)") })
-        }
+        Err(error @ crate::ledger::OpenError::LossNotAccepted { .. }) => Err(Failure::Refused {
+            message: format!("{error} (--accept-loss)"),
+        }),
         Err(error) => Err(Failure::could_not("restore the ledger")(error)),
     }
 }

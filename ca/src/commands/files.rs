@@ -8,13 +8,23 @@ use std::path::{Path, PathBuf};
 /// Makes the folder, for its owner alone, where there is none.
 pub(super) fn folder(path: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| FileError { doing: "make", path: path.to_owned(), source })
+    made.map_err(|source| FileError {
+        doing: "make",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Puts `content` in the place of the file: readers see the old one or the new one. `mode` is in force before the first
 /// byte is written.
 pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
-    let failed = |doing| move |source| FileError { doing, path: path.to_owned(), source };
+    let failed = |doing| {
+        move |source| FileError {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    };
     let mut part = path.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
@@ -60,7 +70,11 @@ mod tests {
         replace(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "nothing is left over"
+        );
     }
 
     #[test]

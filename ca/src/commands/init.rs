@@ -17,7 +17,11 @@ pub(super) async fn run(init: &Init, common: &Common) -> Result<ExitCode, Failur
     let ca = Instance::open(config, Clock::system(), init.import.is_none()).await?;
     let by = "operator local: init";
     if init.csr_only {
-        let request = ca.authorities.request().await.map_err(authority("make the request"))?;
+        let request = ca
+            .authorities
+            .request()
+            .await
+            .map_err(authority("make the request"))?;
         print_line(request.trim_end())?;
         tell(&format!(
             "The request is on standard output. Have it signed as a certificate authority, then type:\n  \
@@ -36,7 +40,10 @@ pub(super) async fn run(init: &Init, common: &Common) -> Result<ExitCode, Failur
         taken.map_err(authority("take in the root"))?;
         tell(&made(&ca, common));
     } else {
-        ca.authorities.found_new(by).await.map_err(authority("make the CA"))?;
+        ca.authorities
+            .found_new(by)
+            .await
+            .map_err(authority("make the CA"))?;
         tell(&made(&ca, common));
     }
     ca.close().await.map_err(Failure::could_not("close the ledger"))?;
@@ -46,7 +53,11 @@ pub(super) async fn run(init: &Init, common: &Common) -> Result<ExitCode, Failur
 /// What there is now, in a few lines, with the next command to type.
 pub(super) fn made(ca: &Instance, common: &Common) -> String {
     let view = ca.authorities.view();
-    let mut lines = vec![format!("A CA for the trust domain {} is in {}.", ca.trust_domain, ca.folder.path().display())];
+    let mut lines = vec![format!(
+        "A CA for the trust domain {} is in {}.",
+        ca.trust_domain,
+        ca.folder.path().display()
+    )];
     for listed in view.all() {
         lines.push(format!(
             "  {:<8} {}  until {}",
@@ -81,7 +92,10 @@ pub(super) fn made(ca: &Instance, common: &Common) -> String {
 pub(super) fn authority(doing: &'static str) -> impl FnOnce(AuthorityError) -> Failure {
     move |error| match error {
         AuthorityError::Ledger { .. } | AuthorityError::Keys { .. } | AuthorityError::Cancelled => {
-            Failure::CouldNot { doing, source: error.into() }
+            Failure::CouldNot {
+                doing,
+                source: error.into(),
+            }
         }
         error => Failure::refused(&error),
     }

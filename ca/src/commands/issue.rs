@@ -20,16 +20,25 @@ pub(super) async fn run(issue: &Issue, common: &Common) -> Result<ExitCode, Fail
         super::tell(&format!("note: {}", ferrule_daemon::logging::Chain(&error)));
     }
     let (key, request) = match &issue.csr {
-        Some(file) => (None, SigningRequest::from_pem(&read(file)?).map_err(|error| Failure::refused(&error))?),
+        Some(file) => (
+            None,
+            SigningRequest::from_pem(&read(file)?).map_err(|error| Failure::refused(&error))?,
+        ),
         None => {
             let key = new_key(&ca)?;
             let request = SigningRequest::build_pem(&key).map_err(Failure::could_not("make a request"))?;
-            let request = SigningRequest::from_pem(&request).map_err(Failure::could_not("read the request"))?;
+            let request =
+                SigningRequest::from_pem(&request).map_err(Failure::could_not("read the request"))?;
             (Some(key), request)
         }
     };
-    let lifetime = issue.lifetime.map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
-    let wanted = Wanted { id: Some(issue.id.clone()), lifetime };
+    let lifetime = issue
+        .lifetime
+        .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
+    let wanted = Wanted {
+        id: Some(issue.id.clone()),
+        lifetime,
+    };
     let issued = match ca.issuer.issue(&ca.operator(), &request, &wanted).await {
         Ok(issued) => issued,
         Err(error @ IssueError::Refused(_)) => return Err(Failure::refused(&error)),
@@ -55,7 +64,11 @@ pub(super) async fn run(issue: &Issue, common: &Common) -> Result<ExitCode, Fail
             issued.serial,
             issued.lifetime.not_after(),
             distance(issued.lifetime.not_after(), ca.now()),
-            if key.is_some() { format!(", {out}/svid_key.pem") } else { String::new() },
+            if key.is_some() {
+                format!(", {out}/svid_key.pem")
+            } else {
+                String::new()
+            },
         ))?,
     }
     Ok(ExitCode::SUCCESS)

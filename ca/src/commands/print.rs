@@ -20,11 +20,17 @@ pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings)];
-    lines.extend(rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str()))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(std::array::from_fn(|column| row[column].as_str()))),
+    );
     lines.join("\n")
 }
 
@@ -49,14 +55,23 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [["a".to_owned(), "long one".to_owned()], ["bcd".to_owned(), String::new()]];
+        let rows = [
+            ["a".to_owned(), "long one".to_owned()],
+            ["bcd".to_owned(), String::new()],
+        ];
         assert_eq!(table(["X", "Y"], &rows), "X    Y\na    long one\nbcd");
     }
 
     #[test]
     fn distances_have_one_unit() {
         let now = Timestamp::from_unix(1_000_000);
-        for (seconds, text) in [(0, "now"), (5, "in 5 s"), (3_600, "in 60 min"), (90_000, "in 25 h"), (-864_000, "10 d ago")] {
+        for (seconds, text) in [
+            (0, "now"),
+            (5, "in 5 s"),
+            (3_600, "in 60 min"),
+            (90_000, "in 25 h"),
+            (-864_000, "10 d ago"),
+        ] {
             assert_eq!(distance(Timestamp::from_unix(1_000_000 + seconds), now), text);
         }
     }

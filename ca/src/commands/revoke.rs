@@ -13,11 +13,21 @@ use crate::revoking::{self, RevokeError};
 pub(super) async fn run(revoke: &Revoke, common: &Common) -> Result<ExitCode, Failure> {
     let ca = open(common).await?;
     let written = match &revoke.subject {
-        Subject { identity: Some(id), .. } => RevocationSubject::Identity(id.clone()),
-        Subject { serial: Some(serial), .. } => RevocationSubject::Serial(serial.clone()),
+        Subject {
+            identity: Some(id), ..
+        } => RevocationSubject::Identity(id.clone()),
+        Subject {
+            serial: Some(serial), ..
+        } => RevocationSubject::Serial(serial.clone()),
         Subject { host: Some(host), .. } => RevocationSubject::Host(host.clone()),
-        Subject { identity: None, serial: None, host: None } => {
-            return Err(Failure::Usage { message: "say whose trust: a SPIFFE ID, --serial or --host".to_owned() });
+        Subject {
+            identity: None,
+            serial: None,
+            host: None,
+        } => {
+            return Err(Failure::Usage {
+                message: "say whose trust: a SPIFFE ID, --serial or --host".to_owned(),
+            });
         }
     };
     let done = async {
@@ -30,7 +40,9 @@ pub(super) async fn run(revoke: &Revoke, common: &Common) -> Result<ExitCode, Fa
     let (shown, generation) = done.await.map_err(|error| match error {
         error @ (RevokeError::Conflict { .. } | RevokeError::Reason) => Failure::refused(&error),
         error @ RevokeError::Ledger { .. } => Failure::could_not("revoke")(error),
-        error => Failure::Usage { message: ferrule_daemon::logging::Chain(&error).to_string() },
+        error => Failure::Usage {
+            message: ferrule_daemon::logging::Chain(&error).to_string(),
+        },
     })?;
     ca.close().await.map_err(Failure::could_not("close the ledger"))?;
     match common.output {

@@ -15,12 +15,19 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
         Rotate::Prepare { root_cert, root_key } => {
             let source = match (root_cert, root_key) {
                 (None, _) => RootSource::New,
-                (Some(certificate), None) => RootSource::Elsewhere { certificate: read(certificate)? },
-                (Some(certificate), Some(key)) => {
-                    RootSource::WithKey { certificate: read(certificate)?, key: read_key(key, None)? }
-                }
+                (Some(certificate), None) => RootSource::Elsewhere {
+                    certificate: read(certificate)?,
+                },
+                (Some(certificate), Some(key)) => RootSource::WithKey {
+                    certificate: read(certificate)?,
+                    key: read_key(key, None)?,
+                },
             };
-            let root = ca.authorities.prepare_root(source, by).await.map_err(authority("publish the new root"))?;
+            let root = ca
+                .authorities
+                .prepare_root(source, by)
+                .await
+                .map_err(authority("publish the new root"))?;
             tell(&format!(
                 "The root {root} is published beside the active one, and signs nothing yet.\n\
                  When everybody has it:\n  ferrule-ca rotate activate{again}"
@@ -28,18 +35,27 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
         }
         Rotate::Activate => {
             // Who lags is for the directory to say; without it nobody can, and the CA refuses.
-            ca.authorities.activate_root(None, by).await.map_err(authority("activate the new root"))?;
+            ca.authorities
+                .activate_root(None, by)
+                .await
+                .map_err(authority("activate the new root"))?;
             tell(&format!(
                 "The new root signs from now on. The old one stays trusted until the last certificate below it has \
                  ended; then:\n  ferrule-ca rotate retire{again}"
             ));
         }
         Rotate::Withdraw => {
-            ca.authorities.withdraw_root(by).await.map_err(authority("withdraw the prepared root"))?;
+            ca.authorities
+                .withdraw_root(by)
+                .await
+                .map_err(authority("withdraw the prepared root"))?;
             tell("The prepared root is withdrawn.");
         }
         Rotate::RollBack => {
-            ca.authorities.roll_back_root(by).await.map_err(authority("go back to the root before"))?;
+            ca.authorities
+                .roll_back_root(by)
+                .await
+                .map_err(authority("go back to the root before"))?;
             tell("The root before signs again; the new one stays trusted until it is retired.");
         }
         Rotate::Retire { fingerprint } => {
@@ -48,8 +64,14 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
             tell(&format!("The root {retired} is trusted no more."));
         }
         Rotate::Signing => {
-            let until = ca.authorities.tend().await.map_err(authority("replace the signing certificate"))?;
-            tell(&format!("All that was due is done; the next look is due by {until}."));
+            let until = ca
+                .authorities
+                .tend()
+                .await
+                .map_err(authority("replace the signing certificate"))?;
+            tell(&format!(
+                "All that was due is done; the next look is due by {until}."
+            ));
         }
     }
     ca.close().await.map_err(Failure::could_not("close the ledger"))?;

@@ -20,13 +20,24 @@ use crate::revoking::is_name;
 pub(super) async fn run(token: &Token, common: &Common) -> Result<ExitCode, Failure> {
     let ca = open(common).await?;
     match token {
-        Token::Create { name, ids, lifetime, addresses } => {
+        Token::Create {
+            name,
+            ids,
+            lifetime,
+            addresses,
+        } => {
             create(&ca, common, name.as_deref(), ids, *lifetime, addresses).await?;
         }
         Token::List => list(&ca, common).await?,
         Token::Revoke { name } => {
-            let event = TokenRevoked { token: name.clone(), by: BY.to_owned() };
-            ca.ledger.append(vec![event.into()]).await.map_err(ledger("revoke the token"))?;
+            let event = TokenRevoked {
+                token: name.clone(),
+                by: BY.to_owned(),
+            };
+            ca.ledger
+                .append(vec![event.into()])
+                .await
+                .map_err(ledger("revoke the token"))?;
             tell(&format!("The token {name} can be used no more."));
         }
     }
@@ -44,21 +55,32 @@ async fn create(
 ) -> Result<(), Failure> {
     let usage = |message: String| Failure::Usage { message };
     if let Some(foreign) = ids.iter().find(|id| !id.is_in(&ca.trust_domain)) {
-        return Err(usage(format!("{foreign} is not in the trust domain {}", ca.trust_domain)));
+        return Err(usage(format!(
+            "{foreign} is not in the trust domain {}",
+            ca.trust_domain
+        )));
     }
     if lifetime.is_zero() || lifetime > MAX_LIFETIME {
         return Err(usage("--lifetime: a join token lasts 1 s to 30 d".to_owned()));
     }
     let name = name.map_or_else(random_name, str::to_owned);
     if !is_name(&name) {
-        return Err(usage(format!("{name:?} has more than letters, digits, dots, hyphens and underscores")));
+        return Err(usage(format!(
+            "{name:?} has more than letters, digits, dots, hyphens and underscores"
+        )));
     }
     let roots = roots(ca)?;
     if roots.is_empty() {
-        return Err(Failure::Refused { message: "this CA has no root yet (ferrule-ca init --help)".to_owned() });
+        return Err(Failure::Refused {
+            message: "this CA has no root yet (ferrule-ca init --help)".to_owned(),
+        });
     }
     let token = JoinToken {
-        addresses: if addresses.is_empty() { own_addresses(ca) } else { addresses.to_vec() },
+        addresses: if addresses.is_empty() {
+            own_addresses(ca)
+        } else {
+            addresses.to_vec()
+        },
         trust_domain: ca.trust_domain.clone(),
         roots,
         name: name.clone(),
@@ -68,7 +90,8 @@ async fn create(
     };
     // The text is read back, so that nothing is handed out that no host can read.
     let text = token.to_text();
-    text.parse::<JoinToken>().map_err(|error| usage(format!("--address: {error}; give HOST:PORT")))?;
+    text.parse::<JoinToken>()
+        .map_err(|error| usage(format!("--address: {error}; give HOST:PORT")))?;
     let event = TokenCreated {
         token: name.clone(),
         secret: token.secret.hash(),
@@ -76,7 +99,10 @@ async fn create(
         expires: token.expires,
         by: BY.to_owned(),
     };
-    ca.ledger.append(vec![event.into()]).await.map_err(ledger("make the token"))?;
+    ca.ledger
+        .append(vec![event.into()])
+        .await
+        .map_err(ledger("make the token"))?;
     match common.output {
         Format::Json => print_json(&json!({
             "token": text,
@@ -89,7 +115,8 @@ async fn create(
             print_line(&text)?;
             tell(&format!(
                 "The token {name} enrols one host, once, until {} ({}), for {}.\n\
-                 It is a secret, and is not shown again. On the host: ferrule join TOKEN",
+                 It is a secret, and is not shown again. On the host, with the line above in the file token:\n  \
+                 ferrule-ca fetch --token-file token --out FOLDER --watch",
                 token.expires,
                 distance(token.expires, ca.now()),
                 token.identities.join(", "),
@@ -160,7 +187,12 @@ async fn list(ca: &Instance, common: &Common) -> Result<(), Failure> {
         .iter()
         .map(|token| {
             let state = state(&token.state, token.expires, now);
-            [token.token.clone(), state.to_owned(), distance(token.expires, now), token.identities.join(", ")]
+            [
+                token.token.clone(),
+                state.to_owned(),
+                distance(token.expires, now),
+                token.identities.join(", "),
+            ]
         })
         .collect();
     print_line(&table(["TOKEN", "STATE", "EXPIRES", "IDENTITIES"], &rows))?;
@@ -168,10 +200,18 @@ async fn list(ca: &Instance, common: &Common) -> Result<(), Failure> {
         .iter()
         .map(|host| {
             let state = if host.revoked { "revoked" } else { "enrolled" };
-            [host.host.clone(), state.to_owned(), distance(host.enrolled, now), host.identities.join(", ")]
+            [
+                host.host.clone(),
+                state.to_owned(),
+                distance(host.enrolled, now),
+                host.identities.join(", "),
+            ]
         })
         .collect();
-    print_line(&format!("\n{}", table(["HOST", "STATE", "ENROLLED", "IDENTITIES"], &rows)))
+    print_line(&format!(
+        "\n{}",
+        table(["HOST", "STATE", "ENROLLED", "IDENTITIES"], &rows)
+    ))
 }
 
 fn state(state: &TokenState, expires: Timestamp, now: Timestamp) -> &'static str {
@@ -192,7 +232,10 @@ fn random_name() -> String {
 pub(super) fn ledger(doing: &'static str) -> impl FnOnce(LedgerError) -> Failure {
     move |error| match error {
         LedgerError::Conflict(conflict) => Failure::refused(&conflict),
-        error => Failure::CouldNot { doing, source: error.into() },
+        error => Failure::CouldNot {
+            doing,
+            source: error.into(),
+        },
     }
 }
 

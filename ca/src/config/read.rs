@@ -23,14 +23,22 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let admin = fields.default("admin", "{}", |item| item.fields(admin));
     let profile = fields.default("profile", "standard", |item| item.one_of(PROFILES));
     let crypto = fields.default("crypto", "standard", |item| item.one_of(CRYPTO));
-    let defaults = if crypto == Some(CryptoProfile::Cnsa1) { "p384" } else { "p256" };
+    let defaults = if crypto == Some(CryptoProfile::Cnsa1) {
+        "p384"
+    } else {
+        "p256"
+    };
     let leaf = fields.default("leaf", "{}", |item| item.fields(leaf));
-    let signing = fields.default("signing", "{}", |item| item.fields(|fields| signing(fields, defaults)));
+    let signing = fields.default("signing", "{}", |item| {
+        item.fields(|fields| signing(fields, defaults))
+    });
     let root = fields.default("root", "{}", |item| item.fields(|fields| root(fields, defaults)));
     let serving = fields.default("serving", "{}", |item| item.fields(serving));
     let bundle = fields.default("bundle", "{}", |item| item.fields(bundle));
     let crl = fields.default("crl", "{}", |item| item.fields(crl));
-    let admins = fields.default("admins", "[]", |item| item.list(|item| item.checked(SpiffeId::parse)));
+    let admins = fields.default("admins", "[]", |item| {
+        item.list(|item| item.checked(SpiffeId::parse))
+    });
     let kubernetes = fields.optional("kubernetes", |item| item.fields(kubernetes));
     let keys = fields.default("keys", "{}", |item| item.fields(keys));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
@@ -68,15 +76,22 @@ fn check_whole(config: &Config, fields: &Fields<'_>) -> Option<()> {
         fine = false;
     };
     if config.crypto == CryptoProfile::Cnsa1 {
-        for (field, algorithm) in [("signing", config.signing.algorithm), ("root", config.root.algorithm)] {
+        for (field, algorithm) in [
+            ("signing", config.signing.algorithm),
+            ("root", config.root.algorithm),
+        ] {
             if algorithm != KeyAlgorithm::EcdsaP384 {
-                refuse(format!("`{field}.algorithm` is {algorithm}, and `crypto: cnsa1` takes p384 alone"));
+                refuse(format!(
+                    "`{field}.algorithm` is {algorithm}, and `crypto: cnsa1` takes p384 alone"
+                ));
             }
         }
     }
     if let Some(trust_domain) = &config.trust_domain {
         for admin in config.admins.iter().filter(|admin| !admin.is_in(trust_domain)) {
-            refuse(format!("the administrator {admin} is not in the trust domain {trust_domain}"));
+            refuse(format!(
+                "the administrator {admin} is not in the trust domain {trust_domain}"
+            ));
         }
     }
     if config.signing.lifetime > config.root.lifetime {
@@ -104,27 +119,37 @@ fn leaf(fields: &mut Fields<'_>) -> Option<LeafConfig> {
         fields.fail("`min_lifetime`, `default_lifetime` and `max_lifetime` must not decrease in this order");
         return None;
     }
-    Some(LeafConfig { default_lifetime, min_lifetime, max_lifetime })
+    Some(LeafConfig {
+        default_lifetime,
+        min_lifetime,
+        max_lifetime,
+    })
 }
 
 fn signing(fields: &mut Fields<'_>, algorithm: &str) -> Option<SigningConfig> {
     let algorithm = fields.default("algorithm", algorithm, |item| item.one_of(ALGORITHMS));
     let lifetime = fields.default("lifetime", "90d", |item| item.duration_in(AUTHORITY));
     let rotate = fields.default("rotate_at_percent", "50", |item| item.integer(10..=80));
-    Some(SigningConfig { algorithm: algorithm?, lifetime: lifetime?, rotate_at_percent: rotate? })
+    Some(SigningConfig {
+        algorithm: algorithm?,
+        lifetime: lifetime?,
+        rotate_at_percent: rotate?,
+    })
 }
 
 fn root(fields: &mut Fields<'_>, algorithm: &str) -> Option<RootConfig> {
     let algorithm = fields.default("algorithm", algorithm, |item| item.one_of(ALGORITHMS));
     let lifetime = fields.default("lifetime", "3650d", |item| item.duration_in(AUTHORITY));
-    Some(RootConfig { algorithm: algorithm?, lifetime: lifetime? })
+    Some(RootConfig {
+        algorithm: algorithm?,
+        lifetime: lifetime?,
+    })
 }
 
 fn serving(fields: &mut Fields<'_>) -> Option<Vec<ServingName>> {
-    let names = fields.default("names", "[localhost, 127.0.0.1, \"::1\"]", |item| {
+    fields.default("names", "[localhost, 127.0.0.1, \"::1\"]", |item| {
         item.non_empty_list(|item| item.checked(serving_name))
-    });
-    names
+    })
 }
 
 /// Reads a host name in lower case, or an IP address.
@@ -134,7 +159,9 @@ fn serving_name(text: &str) -> Result<ServingName, &'static str> {
     }
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -145,20 +172,32 @@ fn serving_name(text: &str) -> Result<ServingName, &'static str> {
 }
 
 fn bundle(fields: &mut Fields<'_>) -> Option<Duration> {
-    fields.default("refresh_hint", "5m", |item| item.duration_in(seconds(10)..=seconds(86_400)))
+    fields.default("refresh_hint", "5m", |item| {
+        item.duration_in(seconds(10)..=seconds(86_400))
+    })
 }
 
 fn crl(fields: &mut Fields<'_>) -> Option<Duration> {
-    fields.default("lifetime", "24h", |item| item.duration_in(seconds(600)..=seconds(30 * 86_400)))
+    fields.default("lifetime", "24h", |item| {
+        item.duration_in(seconds(600)..=seconds(30 * 86_400))
+    })
 }
 
 fn kubernetes(fields: &mut Fields<'_>) -> Option<KubernetesConfig> {
-    let api = fields.default("api", "https://kubernetes.default.svc", |item| item.checked(api_server));
+    let api = fields.default("api", "https://kubernetes.default.svc", |item| {
+        item.checked(api_server)
+    });
     let ca = fields.default("ca_file", IN_POD_CA, |item| item.text().map(PathBuf::from));
     let token = fields.default("token_file", IN_POD_TOKEN, |item| item.text().map(PathBuf::from));
     let audience = fields.default("audience", "ferrule-ca", |item| item.text());
     let (host, port) = api?;
-    Some(KubernetesConfig { host, port, ca_file: ca?, token_file: token?, audience: audience? })
+    Some(KubernetesConfig {
+        host,
+        port,
+        ca_file: ca?,
+        token_file: token?,
+        audience: audience?,
+    })
 }
 
 /// Reads `https://HOST` or `https://HOST:PORT`, nothing after it.
@@ -215,20 +254,33 @@ fn rate(item: &Item<'_>) -> Option<NonZeroU32> {
 
 fn stop(fields: &mut Fields<'_>) -> Option<StopLimits> {
     // Shorter than a proxy's: what is open here are requests, which a client sends again.
-    let leave = fields.default("leave", "0s", |item| item.duration_in(Duration::ZERO..=seconds(600)));
-    let deadline = fields.default("deadline", "10s", |item| item.duration_in(Duration::ZERO..=seconds(600)));
+    let leave = fields.default("leave", "0s", |item| {
+        item.duration_in(Duration::ZERO..=seconds(600))
+    });
+    let deadline = fields.default("deadline", "10s", |item| {
+        item.duration_in(Duration::ZERO..=seconds(600))
+    });
     let join = fields.default("join", "5s", |item| item.duration_in(seconds(1)..=seconds(60)));
-    Some(StopLimits { leave: leave?, deadline: deadline?, join: join? })
+    Some(StopLimits {
+        leave: leave?,
+        deadline: deadline?,
+        join: join?,
+    })
 }
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-const PROFILES: &[(&str, Profile)] = &[("standard", Profile::Standard), ("production", Profile::Production)];
+const PROFILES: &[(&str, Profile)] = &[
+    ("standard", Profile::Standard),
+    ("production", Profile::Production),
+];
 
-const CRYPTO: &[(&str, CryptoProfile)] =
-    &[("standard", CryptoProfile::Standard), ("cnsa1", CryptoProfile::Cnsa1)];
+const CRYPTO: &[(&str, CryptoProfile)] = &[
+    ("standard", CryptoProfile::Standard),
+    ("cnsa1", CryptoProfile::Cnsa1),
+];
 
 const ALGORITHMS: &[(&str, KeyAlgorithm)] = &[
     ("p256", KeyAlgorithm::EcdsaP256),

@@ -25,20 +25,37 @@ fn the_crypto_profile_chooses_algorithms_and_refuses_others() {
     let config = from(&[("FERRULE_CA__CRYPTO", "cnsa1")]).unwrap();
     assert_eq!(config.root.algorithm, KeyAlgorithm::EcdsaP384);
     assert_eq!(config.signing.algorithm, KeyAlgorithm::EcdsaP384);
-    let mixed = [("FERRULE_CA__CRYPTO", "cnsa1"), ("FERRULE_CA__SIGNING__ALGORITHM", "p256")];
+    let mixed = [
+        ("FERRULE_CA__CRYPTO", "cnsa1"),
+        ("FERRULE_CA__SIGNING__ALGORITHM", "p256"),
+    ];
     assert!(from(&mixed).unwrap_err().contains("`signing.algorithm` is p256"));
 }
 
 #[test]
 fn what_cannot_be_together_is_refused() {
     for (variables, expected) in [
-        ([("LEAF__MIN_LIFETIME", "2h"), ("LEAF__DEFAULT_LIFETIME", "1h")], "must not decrease"),
-        ([("SIGNING__LIFETIME", "100h"), ("ROOT__LIFETIME", "99h")], "longer than `root.lifetime`"),
-        ([("SIGNING__LIFETIME", "2h"), ("LEAF__MAX_LIFETIME", "13h")], "half of `signing.lifetime`"),
-        ([("TRUST_DOMAIN", "a.test"), ("ADMINS", "spiffe://b.test/x")], "not in the trust domain"),
+        (
+            [("LEAF__MIN_LIFETIME", "2h"), ("LEAF__DEFAULT_LIFETIME", "1h")],
+            "must not decrease",
+        ),
+        (
+            [("SIGNING__LIFETIME", "100h"), ("ROOT__LIFETIME", "99h")],
+            "longer than `root.lifetime`",
+        ),
+        (
+            [("SIGNING__LIFETIME", "2h"), ("LEAF__MAX_LIFETIME", "13h")],
+            "half of `signing.lifetime`",
+        ),
+        (
+            [("TRUST_DOMAIN", "a.test"), ("ADMINS", "spiffe://b.test/x")],
+            "not in the trust domain",
+        ),
     ] {
-        let variables: Vec<_> =
-            variables.iter().map(|(name, value)| (format!("FERRULE_CA__{name}"), *value)).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (format!("FERRULE_CA__{name}"), *value))
+            .collect();
         let faults = load(None, variables).unwrap_err().to_string();
         assert!(faults.contains(expected), "{faults}");
     }
@@ -76,7 +93,10 @@ fn the_api_server_is_a_host_and_a_port() {
         ("https://[fd00::1]:6443", "fd00::1", 6443),
         ("https://[fd00::1]", "fd00::1", 443),
     ] {
-        let kubernetes = from(&[("FERRULE_CA__KUBERNETES__API", text)]).unwrap().kubernetes.unwrap();
+        let kubernetes = from(&[("FERRULE_CA__KUBERNETES__API", text)])
+            .unwrap()
+            .kubernetes
+            .unwrap();
         assert_eq!((kubernetes.host.as_str(), kubernetes.port), (host, port));
         assert_eq!(kubernetes.audience, "ferrule-ca");
     }

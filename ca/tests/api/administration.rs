@@ -23,7 +23,10 @@ fn revocation(subject: Value, lift: bool) -> Option<Value> {
 /// Waits until the API itself goes by the deny list of this number.
 async fn published(ca: &Ca, generation: u64) {
     let path = format!("/v1/revocations?wait=20&after={}", generation - 1);
-    assert_eq!(ca.send(Method::GET, &path, None).await.json()["generation"], generation);
+    assert_eq!(
+        ca.send(Method::GET, &path, None).await.json()["generation"],
+        generation
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,11 +35,28 @@ async fn only_administrators_are_heard() {
     let web = ca.certificate(WEB).await;
     let mut web = Connection::open(&ca, Some(&web)).await;
     let identity = || revocation(json!({ "identity": WEB }), false);
-    assert_eq!(web.send(Method::POST, "/v1/revoke", identity()).await.refusal(), "not_an_administrator");
-    assert_eq!(web.send(Method::GET, "/v1/status", None).await.refusal(), "not_an_administrator");
-    assert_eq!(ca.send(Method::POST, "/v1/revoke", identity()).await.refusal(), "certificate_required");
-    assert_eq!(ca.send(Method::GET, "/v1/status", None).await.refusal(), "certificate_required");
-    let row = ca.refusals().await.into_iter().find(|row| row["reason"] == "not_an_administrator").unwrap();
+    assert_eq!(
+        web.send(Method::POST, "/v1/revoke", identity()).await.refusal(),
+        "not_an_administrator"
+    );
+    assert_eq!(
+        web.send(Method::GET, "/v1/status", None).await.refusal(),
+        "not_an_administrator"
+    );
+    assert_eq!(
+        ca.send(Method::POST, "/v1/revoke", identity()).await.refusal(),
+        "certificate_required"
+    );
+    assert_eq!(
+        ca.send(Method::GET, "/v1/status", None).await.refusal(),
+        "certificate_required"
+    );
+    let row = ca
+        .refusals()
+        .await
+        .into_iter()
+        .find(|row| row["reason"] == "not_an_administrator")
+        .unwrap();
     assert_eq!(row["caller"], format!("certificate {WEB}"));
     let status = admin.send(Method::GET, "/v1/status", None).await.json();
     assert_eq!(status["trust_domain"], "shop.test");
@@ -50,18 +70,44 @@ async fn only_administrators_are_heard() {
 async fn an_identity_is_revoked_and_given_back() {
     let (ca, mut admin) = start().await;
     let host = ca.host("web-1", &[WEB]).await;
-    let done = admin.send(Method::POST, "/v1/revoke", revocation(json!({ "identity": WEB }), false)).await;
+    let done = admin
+        .send(
+            Method::POST,
+            "/v1/revoke",
+            revocation(json!({ "identity": WEB }), false),
+        )
+        .await;
     assert_eq!(done.json()["generation"], 1);
-    let refused = ca.send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None))).await;
+    let refused = ca
+        .send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None)))
+        .await;
     assert_eq!(refused.refusal(), "identity_revoked");
-    let twice = admin.send(Method::POST, "/v1/revoke", revocation(json!({ "identity": WEB }), false)).await;
+    let twice = admin
+        .send(
+            Method::POST,
+            "/v1/revoke",
+            revocation(json!({ "identity": WEB }), false),
+        )
+        .await;
     assert_eq!(twice.refusal(), "already_revoked");
-    let lifted = admin.send(Method::POST, "/v1/revoke", revocation(json!({ "identity": WEB }), true)).await;
+    let lifted = admin
+        .send(
+            Method::POST,
+            "/v1/revoke",
+            revocation(json!({ "identity": WEB }), true),
+        )
+        .await;
     assert_eq!(lifted.json()["generation"], 2);
-    let again = ca.send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None))).await;
+    let again = ca
+        .send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None)))
+        .await;
     assert_eq!(again.status, StatusCode::OK);
     let row = ca.rows("lifted").await.pop().unwrap();
-    assert!(row.body.contains(ADMIN) && row.body.contains("lost"), "{}", row.body);
+    assert!(
+        row.body.contains(ADMIN) && row.body.contains("lost"),
+        "{}",
+        row.body
+    );
     ca.stop().await;
 }
 
@@ -71,28 +117,49 @@ async fn a_revoked_host_gets_nothing_and_neither_does_what_it_got() {
     let host = ca.host("web-1", &[WEB]).await;
     let key = ferrule_identity::PrivateKey::generate(ferrule_identity::KeyAlgorithm::EcdsaP256).unwrap();
     let request = ferrule_identity::SigningRequest::build_pem(&key).unwrap();
-    let answer = ca.send(Method::POST, "/v1/issue", Some(host.ask(&ca, &request, None))).await;
+    let answer = ca
+        .send(Method::POST, "/v1/issue", Some(host.ask(&ca, &request, None)))
+        .await;
     let certificate = ca.taken(&answer, key);
     let mut renewing = Connection::open(&ca, Some(&certificate)).await;
     // Renewed by certificate alone, it still stands on the host's evidence.
     let key = ferrule_identity::PrivateKey::generate(ferrule_identity::KeyAlgorithm::EcdsaP256).unwrap();
     let request = ferrule_identity::SigningRequest::build_pem(&key).unwrap();
-    let renewed = renewing.send(Method::POST, "/v1/renew", Some(json!({ "csr": request }))).await;
+    let renewed = renewing
+        .send(Method::POST, "/v1/renew", Some(json!({ "csr": request })))
+        .await;
     let renewed = ca.taken(&renewed, key);
 
-    let done = admin.send(Method::POST, "/v1/revoke", revocation(json!({ "host": "web-1" }), false)).await;
+    let done = admin
+        .send(
+            Method::POST,
+            "/v1/revoke",
+            revocation(json!({ "host": "web-1" }), false),
+        )
+        .await;
     assert_eq!(done.status, StatusCode::OK, "{:?}", done.json());
     published(&ca, 1).await;
     let list = ca.send(Method::GET, "/v1/revocations", None).await.json();
-    let serials: Vec<&str> =
-        list["certificates"].as_array().unwrap().iter().map(|one| one["serial"].as_str().unwrap()).collect();
+    let serials: Vec<&str> = list["certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["serial"].as_str().unwrap())
+        .collect();
     for certificate in [&certificate, &renewed] {
-        assert!(serials.contains(&certificate.serial().to_string().as_str()), "{list}");
+        assert!(
+            serials.contains(&certificate.serial().to_string().as_str()),
+            "{list}"
+        );
     }
     // The connection is older than the revocation, and is judged by it all the same.
-    let refused = renewing.send(Method::POST, "/v1/renew", Some(json!({ "csr": csr() }))).await;
+    let refused = renewing
+        .send(Method::POST, "/v1/renew", Some(json!({ "csr": csr() })))
+        .await;
     assert_eq!(refused.refusal(), "certificate_refused");
-    let refused = ca.send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None))).await;
+    let refused = ca
+        .send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), None)))
+        .await;
     assert_eq!(refused.refusal(), "host_revoked");
     ca.stop().await;
 }
@@ -102,21 +169,34 @@ async fn a_revocation_that_makes_no_sense_is_refused() {
     let (ca, mut admin) = start().await;
     let live = ca.instance.ledger.live().await.unwrap();
     for (subject, lift, word) in [
-        (json!({ "identity": "spiffe://shop.test" }), false, "subject_invalid"),
+        (
+            json!({ "identity": "spiffe://shop.test" }),
+            false,
+            "subject_invalid",
+        ),
         (json!({ "serial": "zz" }), false, "subject_invalid"),
         (json!({ "host": "a/b" }), false, "subject_invalid"),
         (json!({ "host": "nobody" }), false, "subject_unknown"),
         (json!({ "identity": WEB }), true, "not_revoked"),
-        (json!({ "identity": WEB, "host": "web-1" }), false, "message_invalid"),
+        (
+            json!({ "identity": WEB, "host": "web-1" }),
+            false,
+            "message_invalid",
+        ),
         (json!({}), false, "message_invalid"),
         (json!({ "everything": true }), false, "message_invalid"),
     ] {
-        let answer = admin.send(Method::POST, "/v1/revoke", revocation(subject.clone(), lift)).await;
+        let answer = admin
+            .send(Method::POST, "/v1/revoke", revocation(subject.clone(), lift))
+            .await;
         assert_eq!(answer.refusal(), word, "{subject}");
     }
     for reason in [String::new(), "x".repeat(257), "two\nlines".to_owned()] {
         let body = json!({ "subject": { "identity": WEB }, "reason": reason });
-        assert_eq!(admin.send(Method::POST, "/v1/revoke", Some(body)).await.refusal(), "reason_invalid");
+        assert_eq!(
+            admin.send(Method::POST, "/v1/revoke", Some(body)).await.refusal(),
+            "reason_invalid"
+        );
     }
     assert_eq!(ca.instance.ledger.live().await.unwrap(), live);
     assert_eq!(ca.instance.ledger.revocations().await.unwrap().generation, 0);

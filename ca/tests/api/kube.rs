@@ -50,7 +50,10 @@ impl Kube {
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned()];
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &root).unwrap();
+        let leaf = CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &root)
+            .unwrap();
         std::fs::write(home.path().join("ca.crt"), root.pem()).unwrap();
         std::fs::write(home.path().join("token"), format!("{OWN_TOKEN}\n")).unwrap();
 
@@ -69,12 +72,24 @@ impl Kube {
         let port = listener.local_addr().unwrap().port();
         let drain = Drain::new();
         let counters = ServerMetrics::register(&Metrics::new());
-        let server = Server::new("kube", Limits::default(), Clock::system(), drain.clone(), &counters);
+        let server = Server::new(
+            "kube",
+            Limits::default(),
+            Clock::system(),
+            drain.clone(),
+            &counters,
+        );
         let (plays, notes) = (script.clone(), seen.clone());
         let handler = move |request: Request| answer(request, plays.clone(), notes.clone());
         #[allow(clippy::disallowed_methods, reason = "ends with the drain")]
         tokio::spawn(server.serve_tls(listener, move || config.clone(), Arc::new(handler)));
-        Self { port, script, seen, home, drain }
+        Self {
+            port,
+            script,
+            seen,
+            home,
+            drain,
+        }
     }
 
     /// What it does from now on.
@@ -110,9 +125,14 @@ impl Drop for Kube {
 
 async fn answer(request: Request, script: Arc<Mutex<Script>>, seen: Arc<Mutex<Vec<Value>>>) -> Reply {
     let authorized = request.headers().get(AUTHORIZATION).is_some_and(|value| {
-        value.to_str().is_ok_and(|value| value == format!("Bearer {OWN_TOKEN}"))
+        value
+            .to_str()
+            .is_ok_and(|value| value == format!("Bearer {OWN_TOKEN}"))
     });
-    assert_eq!(request.uri().path(), "/apis/authentication.k8s.io/v1/tokenreviews");
+    assert_eq!(
+        request.uri().path(),
+        "/apis/authentication.k8s.io/v1/tokenreviews"
+    );
     let body = request.into_body().read().await.unwrap();
     seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
     if !authorized {
@@ -121,7 +141,8 @@ async fn answer(request: Request, script: Arc<Mutex<Script>>, seen: Arc<Mutex<Ve
     let script = script.lock().unwrap().clone();
     match script {
         Script::Status(status) => {
-            let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status });
+            let review =
+                json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status });
             reply(StatusCode::CREATED, "application/json", review.to_string())
         }
         Script::Raw(status, body) => reply(StatusCode::from_u16(status).unwrap(), "application/json", body),
@@ -160,5 +181,8 @@ pub(crate) fn jwt(header: &Value, claims: &Value) -> String {
 
 /// A JWT that passes for a projected token.
 pub(crate) fn token(expires: i64) -> String {
-    jwt(&json!({ "alg": "RS256", "kid": "k1" }), &json!({ "aud": ["ferrule-ca"], "exp": expires }))
+    jwt(
+        &json!({ "alg": "RS256", "kid": "k1" }),
+        &json!({ "aud": ["ferrule-ca"], "exp": expires }),
+    )
 }

@@ -9,7 +9,7 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Ca, Connection, Host, csr};
+use crate::harness::{Answer, Ca, Connection, Host, csr, raw};
 
 const A: &str = "spiffe://shop.test/ns/shop/sa/a";
 const B: &str = "spiffe://shop.test/ns/shop/sa/b";
@@ -21,7 +21,8 @@ async fn ca_with_host() -> (Ca, Host) {
 }
 
 async fn issue(ca: &Ca, host: &Host, csr: &str, id: Option<&str>) -> Answer {
-    ca.send(Method::POST, "/v1/issue", Some(host.ask(ca, csr, id))).await
+    ca.send(Method::POST, "/v1/issue", Some(host.ask(ca, csr, id)))
+        .await
 }
 
 /// A request that asks for whatever `fill` puts into it.
@@ -50,14 +51,23 @@ async fn a_host_gets_what_it_is_entitled_to() {
     assert_eq!(json["id"], A);
     assert_eq!(json["serial"], certificate.serial().to_string());
     assert_eq!(json["bundle_sequence"], 1);
-    let (now, renew, end) =
-        (ca.now().unix(), json["renew_at"].as_i64().unwrap(), json["not_after"].as_i64().unwrap());
-    assert!(now < renew && renew - now <= 12 * 3_600 / 3 + 60 && end - now <= 12 * 3_600, "{json}");
+    let (now, renew, end) = (
+        ca.now().unix(),
+        json["renew_at"].as_i64().unwrap(),
+        json["not_after"].as_i64().unwrap(),
+    );
+    assert!(
+        now < renew && renew - now <= 12 * 3_600 / 3 + 60 && end - now <= 12 * 3_600,
+        "{json}"
+    );
     // Where the evidence stands for one identity, it need not be named.
     let unnamed = issue(&ca, &host, &csr(), None).await;
     assert_eq!(unnamed.json()["id"], A);
     let rows = ca.rows("issued").await;
-    let on_record = rows.iter().filter(|row| row.body.contains(A) && row.body.contains("web-1")).count();
+    let on_record = rows
+        .iter()
+        .filter(|row| row.body.contains(A) && row.body.contains("web-1"))
+        .count();
     assert_eq!(on_record, 2);
     ca.stop().await;
 }
@@ -79,11 +89,20 @@ async fn nobody_gets_the_identity_of_another() {
     ] {
         let refused = issue(&ca, &host, &csr(), Some(id)).await;
         let found = refused.refusal();
-        assert!(found == word || (id == other_domain && found == "not_entitled"), "{id:?}: {found}");
+        assert!(
+            found == word || (id == other_domain && found == "not_entitled"),
+            "{id:?}: {found}"
+        );
     }
     let refusals = ca.refusals().await;
-    let row = refusals.iter().find(|row| row["asked"].as_str().unwrap().contains(B)).unwrap();
-    assert!(row["caller"].as_str().unwrap().contains("web-1"), "the row names both: {row}");
+    let row = refusals
+        .iter()
+        .find(|row| row["asked"].as_str().unwrap().contains(B))
+        .unwrap();
+    assert!(
+        row["caller"].as_str().unwrap().contains("web-1"),
+        "the row names both: {row}"
+    );
     ca.stop().await;
 }
 
@@ -93,11 +112,26 @@ async fn what_else_a_request_asks_for_is_refused() {
     let (ca, host) = ca_with_host().await;
     let second_san = CustomExtension::from_oid_content(&[2, 5, 29, 17], san_of(B));
     let cases: Vec<(&str, String)> = vec![
-        ("another identity", asking_for(|p| p.subject_alt_names = vec![uri(B)])),
-        ("two identities", asking_for(|p| p.subject_alt_names = vec![uri(A), uri(B)])),
-        ("the same as DNS", asking_for(|p| p.subject_alt_names = vec![SanType::DnsName("b".try_into().unwrap())])),
-        ("an address", asking_for(|p| p.subject_alt_names = vec![SanType::IpAddress([10, 0, 0, 1].into())])),
-        ("a common name", asking_for(|p| p.distinguished_name.push(DnType::CommonName, B))),
+        (
+            "another identity",
+            asking_for(|p| p.subject_alt_names = vec![uri(B)]),
+        ),
+        (
+            "two identities",
+            asking_for(|p| p.subject_alt_names = vec![uri(A), uri(B)]),
+        ),
+        (
+            "the same as DNS",
+            asking_for(|p| p.subject_alt_names = vec![SanType::DnsName("b".try_into().unwrap())]),
+        ),
+        (
+            "an address",
+            asking_for(|p| p.subject_alt_names = vec![SanType::IpAddress([10, 0, 0, 1].into())]),
+        ),
+        (
+            "a common name",
+            asking_for(|p| p.distinguished_name.push(DnType::CommonName, B)),
+        ),
         (
             "a second extension",
             asking_for(|p| {
@@ -109,11 +143,16 @@ async fn what_else_a_request_asks_for_is_refused() {
         (
             "a certificate authority",
             asking_for(|p| {
-                p.custom_extensions =
-                    vec![CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff])];
+                p.custom_extensions = vec![CustomExtension::from_oid_content(
+                    &[2, 5, 29, 19],
+                    vec![0x30, 3, 1, 1, 0xff],
+                )];
             }),
         ),
-        ("keyCertSign", asking_for(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign])),
+        (
+            "keyCertSign",
+            asking_for(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
+        ),
         (
             "another purpose",
             asking_for(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning]),
@@ -121,7 +160,10 @@ async fn what_else_a_request_asks_for_is_refused() {
     ];
     for (what, request) in cases {
         let word = issue(&ca, &host, &request, Some(A)).await.refusal();
-        assert!(word == "request_asks_too_much" || word == "csr_invalid", "{what}: {word}");
+        assert!(
+            word == "request_asks_too_much" || word == "csr_invalid",
+            "{what}: {word}"
+        );
     }
     // To ask for exactly what it will get is no crime.
     let same = asking_for(|p| p.subject_alt_names = vec![uri(A)]);
@@ -169,12 +211,17 @@ async fn the_certificate_has_our_profile_alone() {
         assert!(refused.json()["message"].as_str().unwrap().contains(field));
         body.as_object_mut().unwrap().remove(field);
     }
-    let answer = ca.send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), Some(A)))).await;
+    let answer = ca
+        .send(Method::POST, "/v1/issue", Some(host.ask(&ca, &csr(), Some(A))))
+        .await;
     let pem = answer.json()["certificates"].as_str().unwrap().to_owned();
     let chain = ferrule_identity::certificate::read_chain(&pem).unwrap();
     let leaf = CertificateInfo::from_der(&chain[0]).unwrap();
     assert!(!leaf.is_authority);
-    assert_eq!((leaf.uris.as_slice(), leaf.dns_names.len()), ([A.to_owned()].as_slice(), 0));
+    assert_eq!(
+        (leaf.uris.as_slice(), leaf.dns_names.len()),
+        ([A.to_owned()].as_slice(), 0)
+    );
     let serial = answer.json()["serial"].as_str().unwrap().to_owned();
     assert!(serial.len() > 16, "a serial of more than 64 bits: {serial}");
     ca.stop().await;
@@ -190,7 +237,10 @@ async fn bad_requests_are_refused_at_once() {
     let last = forged.len() - 1;
     forged[last] ^= 1;
     let forged = ferrule_identity::pem::write("CERTIFICATE REQUEST", &forged).to_string();
-    let headers = format!("-----BEGIN CERTIFICATE REQUEST-----\n{}", "X-Header: 1\n".repeat(2_000));
+    let headers = format!(
+        "-----BEGIN CERTIFICATE REQUEST-----\n{}",
+        "X-Header: 1\n".repeat(2_000)
+    );
     let long = ferrule_identity::pem::write("CERTIFICATE REQUEST", &vec![0x30; 40_000]).to_string();
     for (what, request, word) in [
         ("a wrong proof of possession", forged.as_str(), "csr_signature"),
@@ -199,7 +249,11 @@ async fn bad_requests_are_refused_at_once() {
         ("Ed448", ED_448, "key_not_accepted"),
         ("no PEM", "csr", "csr_invalid"),
         ("nothing", "", "csr_invalid"),
-        ("another label", &good.replace("CERTIFICATE REQUEST", "CERTIFICATE"), "csr_invalid"),
+        (
+            "another label",
+            &good.replace("CERTIFICATE REQUEST", "CERTIFICATE"),
+            "csr_invalid",
+        ),
         ("two of them", &format!("{good}{good}"), "csr_invalid"),
         ("headers without end", &headers, "csr_invalid"),
         ("too long", &long, "csr_invalid"),
@@ -207,12 +261,23 @@ async fn bad_requests_are_refused_at_once() {
         let begun = Instant::now();
         let refused = issue(&ca, &host, request, Some(A)).await;
         let found = refused.refusal();
-        assert!(found == word || (found == "csr_signature" && word == "key_not_accepted"), "{what}: {found}");
-        assert!(begun.elapsed().as_millis() < 2_000, "{what} took {:?}", begun.elapsed());
+        assert!(
+            found == word || (found == "csr_signature" && word == "key_not_accepted"),
+            "{what}: {found}"
+        );
+        assert!(
+            begun.elapsed().as_millis() < 2_000,
+            "{what} took {:?}",
+            begun.elapsed()
+        );
     }
     // Each is on record, under the host's name.
     let refusals = ca.refusals().await;
-    assert!(refusals.iter().any(|row| row["caller"] == "host web-1" && row["reason"] == "csr_signature"));
+    assert!(
+        refusals
+            .iter()
+            .any(|row| row["caller"] == "host web-1" && row["reason"] == "csr_signature")
+    );
     ca.stop().await;
 }
 
@@ -221,9 +286,27 @@ async fn a_megabyte_of_request_is_not_read() {
     // A3
     let (ca, host) = ca_with_host().await;
     let long = format!("-----BEGIN CERTIFICATE REQUEST-----\n{}", "A".repeat(1 << 20));
-    let answer = issue(&ca, &host, &long, Some(A)).await;
-    assert_eq!(answer.refusal(), "body_too_long");
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let body = host.ask(&ca, &long, Some(A)).to_string();
+    let head = format!(
+        "POST /v1/issue HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // Refused by its length, before a byte of it is sent.
+    let answer = raw(&ca, head.as_bytes()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_long"),
+        "{answer}"
+    );
+    // And where no length is told, at the first byte too many.
+    let mut chunked = b"POST /v1/issue HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        transfer-encoding: chunked\r\n\r\n20000\r\n"
+        .to_vec();
+    chunked.extend_from_slice(&body.as_bytes()[..0x2_0000]);
+    let answer = raw(&ca, &chunked).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 413"),
+        "{answer}"
+    );
     ca.stop().await;
 }
 
@@ -236,17 +319,33 @@ async fn lives_outside_the_limits_are_refused() {
         body["lifetime_seconds"] = seconds;
         body
     };
-    for seconds in [json!(-1), json!(0), json!(59), json!(7 * 86_400 + 1), json!(i64::MAX), json!(i64::MIN)] {
-        let answer = ca.send(Method::POST, "/v1/issue", Some(ask(seconds.clone()))).await;
+    for seconds in [
+        json!(-1),
+        json!(0),
+        json!(59),
+        json!(7 * 86_400 + 1),
+        json!(i64::MAX),
+        json!(i64::MIN),
+    ] {
+        let answer = ca
+            .send(Method::POST, "/v1/issue", Some(ask(seconds.clone())))
+            .await;
         assert_eq!(answer.refusal(), "lifetime_out_of_range", "{seconds}");
-        assert!(answer.json()["message"].as_str().unwrap().contains("604800"), "names the limits");
+        assert!(
+            answer.json()["message"].as_str().unwrap().contains("604800"),
+            "names the limits"
+        );
     }
     for seconds in [json!(u64::MAX), json!(1.5), json!("12h")] {
-        let answer = ca.send(Method::POST, "/v1/issue", Some(ask(seconds.clone()))).await;
+        let answer = ca
+            .send(Method::POST, "/v1/issue", Some(ask(seconds.clone())))
+            .await;
         assert_eq!(answer.refusal(), "message_invalid", "{seconds}");
     }
     for seconds in [60, 3_600, 7 * 86_400] {
-        let answer = ca.send(Method::POST, "/v1/issue", Some(ask(json!(seconds)))).await;
+        let answer = ca
+            .send(Method::POST, "/v1/issue", Some(ask(json!(seconds))))
+            .await;
         let json = answer.json();
         let left = json["not_after"].as_i64().unwrap() - json["server_time"].as_i64().unwrap();
         assert!((seconds - 2..=seconds).contains(&left), "{seconds}: {json}");
@@ -257,7 +356,11 @@ async fn lives_outside_the_limits_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_life_is_cut_at_the_end_of_the_signing_certificate() {
     // A4
-    let settings = [("SIGNING__LIFETIME", "2h"), ("LEAF__MAX_LIFETIME", "1h"), ("LEAF__DEFAULT_LIFETIME", "1h")];
+    let settings = [
+        ("SIGNING__LIFETIME", "2h"),
+        ("LEAF__MAX_LIFETIME", "1h"),
+        ("LEAF__DEFAULT_LIFETIME", "1h"),
+    ];
     let ca = Ca::start(&settings).await;
     let host = ca.host("web-1", &[A]).await;
     let answer = issue(&ca, &host, &csr(), Some(A)).await;
@@ -274,18 +377,24 @@ async fn a_holder_renews_its_own_identity_and_no_other() {
     let mut connection = Connection::open(&ca, Some(&own)).await;
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let request = SigningRequest::build_pem(&key).unwrap();
-    let answer = connection.send(Method::POST, "/v1/renew", Some(json!({ "csr": request }))).await;
+    let answer = connection
+        .send(Method::POST, "/v1/renew", Some(json!({ "csr": request })))
+        .await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.json());
     let next = ca.taken(&answer, key);
     assert_eq!(next.id().as_str(), A);
     assert_ne!(next.serial(), own.serial());
 
-    let other = connection.send(Method::POST, "/v1/renew", Some(json!({ "csr": csr(), "id": B }))).await;
+    let other = connection
+        .send(Method::POST, "/v1/renew", Some(json!({ "csr": csr(), "id": B })))
+        .await;
     assert_eq!(other.refusal(), "not_entitled");
     let body = json!({ "csr": csr(), "evidence": { "kind": "kubernetes_token", "token": "x" } });
     let both = connection.send(Method::POST, "/v1/renew", Some(body)).await;
     assert_eq!(both.refusal(), "evidence_unexpected");
-    let anonymous = ca.send(Method::POST, "/v1/renew", Some(json!({ "csr": csr() }))).await;
+    let anonymous = ca
+        .send(Method::POST, "/v1/renew", Some(json!({ "csr": csr() })))
+        .await;
     assert_eq!(anonymous.refusal(), "certificate_required");
     ca.stop().await;
 }

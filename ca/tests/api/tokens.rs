@@ -9,7 +9,10 @@ use crate::kube::{Kube, Script, jwt, token, vouched};
 async fn start() -> (Kube, Ca) {
     let kube = Kube::start().await;
     let settings = kube.settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let ca = Ca::start(&settings).await;
     (kube, ca)
 }
@@ -31,17 +34,39 @@ async fn a_pod_gets_the_identity_of_its_account_alone() {
     let web = "spiffe://shop.test/ns/shop/sa/web";
     assert_eq!(issue(&ca, &token, None).await.json()["id"], web);
     assert_eq!(issue(&ca, &token, Some(web)).await.status, StatusCode::OK);
-    for other in ["spiffe://shop.test/ns/shop/sa/api", "spiffe://shop.test/ns/bank/sa/web"] {
+    for other in [
+        "spiffe://shop.test/ns/shop/sa/api",
+        "spiffe://shop.test/ns/bank/sa/web",
+    ] {
         assert_eq!(issue(&ca, &token, Some(other)).await.refusal(), "not_entitled");
     }
     let asked = &kube.seen()[0];
-    assert_eq!(asked["spec"], json!({ "token": token, "audiences": ["ferrule-ca"] }));
+    assert_eq!(
+        asked["spec"],
+        json!({ "token": token, "audiences": ["ferrule-ca"] })
+    );
     assert_eq!(asked["kind"], "TokenReview");
-    let row = ca.refusals().await.into_iter().find(|row| row["reason"] == "not_entitled").unwrap();
-    assert!(row["caller"].as_str().unwrap().contains("shop/web pod web-7d4b9-x2x"), "{row}");
+    let row = ca
+        .refusals()
+        .await
+        .into_iter()
+        .find(|row| row["reason"] == "not_entitled")
+        .unwrap();
+    assert!(
+        row["caller"]
+            .as_str()
+            .unwrap()
+            .contains("shop/web pod web-7d4b9-x2x"),
+        "{row}"
+    );
     // Once the pod is gone the API server says no, and so does the CA.
-    kube.plays(Script::Status(json!({ "authenticated": false, "error": "pod not found" })));
-    assert_eq!(issue(&ca, &token, None).await.refusal(), "token_not_authenticated");
+    kube.plays(Script::Status(
+        json!({ "authenticated": false, "error": "pod not found" }),
+    ));
+    assert_eq!(
+        issue(&ca, &token, None).await.refusal(),
+        "token_not_authenticated"
+    );
     ca.stop().await;
 }
 
@@ -55,18 +80,50 @@ async fn a_token_that_cannot_be_ours_is_not_even_reviewed() {
     let claims = json!({ "aud": ["ferrule-ca"], "exp": soon });
     let cases: [(Value, Value, &str); 9] = [
         (json!({ "alg": "none" }), claims.clone(), "token_algorithm_none"),
-        (json!({ "alg": "HS256", "kid": "k1" }), claims.clone(), "token_algorithm_symmetric"),
-        (json!({ "alg": "XX256" }), claims.clone(), "token_algorithm_unknown"),
-        (json!({ "alg": "RS256", "kid": "../../../etc/passwd" }), claims.clone(), "token_key_name"),
-        (header.clone(), json!({ "aud": ["https://kubernetes.default.svc"], "exp": soon }), "token_audience"),
+        (
+            json!({ "alg": "HS256", "kid": "k1" }),
+            claims.clone(),
+            "token_algorithm_symmetric",
+        ),
+        (
+            json!({ "alg": "XX256" }),
+            claims.clone(),
+            "token_algorithm_unknown",
+        ),
+        (
+            json!({ "alg": "RS256", "kid": "../../../etc/passwd" }),
+            claims.clone(),
+            "token_key_name",
+        ),
+        (
+            header.clone(),
+            json!({ "aud": ["https://kubernetes.default.svc"], "exp": soon }),
+            "token_audience",
+        ),
         (header.clone(), json!({ "exp": soon }), "token_audience"),
-        (header.clone(), json!({ "aud": ["ferrule-ca"] }), "token_no_expiry"),
-        (header.clone(), json!({ "aud": ["ferrule-ca"], "exp": soon - 700 }), "token_expired"),
+        (
+            header.clone(),
+            json!({ "aud": ["ferrule-ca"] }),
+            "token_no_expiry",
+        ),
+        (
+            header.clone(),
+            json!({ "aud": ["ferrule-ca"], "exp": soon - 700 }),
+            "token_expired",
+        ),
         // As Secrets of old had them.
-        (header, json!({ "iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:shop:web" }), "token_audience"),
+        (
+            header,
+            json!({ "iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:shop:web" }),
+            "token_audience",
+        ),
     ];
     for (header, claims, word) in cases {
-        assert_eq!(issue(&ca, &jwt(&header, &claims), None).await.refusal(), word, "{header} {claims}");
+        assert_eq!(
+            issue(&ca, &jwt(&header, &claims), None).await.refusal(),
+            word,
+            "{header} {claims}"
+        );
     }
     assert_eq!(issue(&ca, "not a token", None).await.refusal(), "token_malformed");
     assert!(kube.seen().is_empty(), "no call was spent");
@@ -84,11 +141,26 @@ async fn what_the_api_server_does_not_vouch_for_is_refused() {
         Script::Status(status)
     };
     let cases = [
-        (with(&|status| status["authenticated"] = json!(false)), "token_not_authenticated"),
-        (with(&|status| status["audiences"] = json!(["other"])), "token_audience"),
-        (with(&|status| status["audiences"] = Value::Null), "token_audience"),
-        (with(&|status| status["user"]["extra"] = json!({})), "token_not_bound"),
-        (with(&|status| status["user"]["username"] = json!("kubernetes-admin")), "token_user"),
+        (
+            with(&|status| status["authenticated"] = json!(false)),
+            "token_not_authenticated",
+        ),
+        (
+            with(&|status| status["audiences"] = json!(["other"])),
+            "token_audience",
+        ),
+        (
+            with(&|status| status["audiences"] = Value::Null),
+            "token_audience",
+        ),
+        (
+            with(&|status| status["user"]["extra"] = json!({})),
+            "token_not_bound",
+        ),
+        (
+            with(&|status| status["user"]["username"] = json!("kubernetes-admin")),
+            "token_user",
+        ),
         (
             with(&|status| status["user"]["username"] = json!("system:serviceaccount:shop/sa/x:web")),
             "token_user",
@@ -98,7 +170,13 @@ async fn what_the_api_server_does_not_vouch_for_is_refused() {
         kube.plays(script.clone());
         assert_eq!(issue(&ca, &token, None).await.refusal(), word, "{script:?}");
     }
-    assert!(ca.rows("issued").await.iter().all(|row| !row.body.contains("spiffe://")), "nothing was issued");
+    assert!(
+        ca.rows("issued")
+            .await
+            .iter()
+            .all(|row| !row.body.contains("spiffe://")),
+        "nothing was issued"
+    );
     ca.stop().await;
 }
 
@@ -112,12 +190,24 @@ async fn an_api_server_that_gives_no_answer_fails_closed() {
         (Script::Raw(500, "{}".to_owned()), "api_server_status"),
         (Script::Raw(404, "{}".to_owned()), "api_server_status"),
         (Script::Raw(403, "{}".to_owned()), "api_server_forbidden"),
-        (Script::Raw(200, "<html>proxy login</html>".to_owned()), "api_server_answer"),
+        (
+            Script::Raw(200, "<html>proxy login</html>".to_owned()),
+            "api_server_answer",
+        ),
         (Script::Raw(200, String::new()), "api_server_answer"),
-        (Script::Raw(200, "{\"authenticated\":true}".to_owned()), "api_server_answer"),
+        (
+            Script::Raw(200, "{\"authenticated\":true}".to_owned()),
+            "api_server_answer",
+        ),
         (Script::Raw(201, long), "api_server_answer"),
-        (Script::Redirect("http://169.254.169.254/latest/meta-data".to_owned()), "api_server_redirect"),
-        (Script::Redirect(format!("https://127.0.0.1:{}/elsewhere", kube.port)), "api_server_redirect"),
+        (
+            Script::Redirect("http://169.254.169.254/latest/meta-data".to_owned()),
+            "api_server_redirect",
+        ),
+        (
+            Script::Redirect(format!("https://127.0.0.1:{}/elsewhere", kube.port)),
+            "api_server_redirect",
+        ),
         (Script::Silent, "api_server_timeout"),
     ];
     for (script, word) in cases {
@@ -126,7 +216,11 @@ async fn an_api_server_that_gives_no_answer_fails_closed() {
         let answer = issue(&ca, &token, None).await;
         assert_eq!(answer.refusal(), word);
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(kube.seen().len(), before + 1, "one call, and no redirect is followed: {word}");
+        assert_eq!(
+            kube.seen().len(),
+            before + 1,
+            "one call, and no redirect is followed: {word}"
+        );
     }
     ca.stop().await;
 }
@@ -167,11 +261,17 @@ async fn an_api_server_that_is_down_fails_closed() {
     ca.stop().await;
     let file = |name: &str| home.path().join(name).display().to_string();
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (api, ca_file, token_file) =
-        (format!("https://127.0.0.1:{port}"), file("ca.crt"), file("token"));
-    let settings =
-        [("KUBERNETES__API", &*api), ("KUBERNETES__CA_FILE", &ca_file), ("KUBERNETES__TOKEN_FILE", &token_file)];
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (api, ca_file, token_file) = (format!("https://127.0.0.1:{port}"), file("ca.crt"), file("token"));
+    let settings = [
+        ("KUBERNETES__API", &*api),
+        ("KUBERNETES__CA_FILE", &ca_file),
+        ("KUBERNETES__TOKEN_FILE", &token_file),
+    ];
     let ca = Ca::start(&settings).await;
     assert_eq!(issue(&ca, &token, None).await.refusal(), "api_server_unreachable");
     ca.stop().await;
@@ -181,6 +281,9 @@ async fn an_api_server_that_is_down_fails_closed() {
 async fn without_settings_no_token_is_taken() {
     let ca = Ca::start(&[]).await;
     let token = token(ca.now().unix() + 600);
-    assert_eq!(issue(&ca, &token, None).await.refusal(), "kubernetes_not_configured");
+    assert_eq!(
+        issue(&ca, &token, None).await.refusal(),
+        "kubernetes_not_configured"
+    );
     ca.stop().await;
 }

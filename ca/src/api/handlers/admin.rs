@@ -26,13 +26,29 @@ impl Api {
         };
         let done = async {
             let subject = revoking::subject(&request.subject)?;
-            revoking::change(self.rooms.ledger.as_ref(), subject, &request.reason, &caller, request.lift).await
+            revoking::change(
+                self.rooms.ledger.as_ref(),
+                subject,
+                &request.reason,
+                &caller,
+                request.lift,
+            )
+            .await
         };
         match done.await {
             Ok(generation) => {
                 let event = if request.lift { "lifted" } else { "revoked" };
-                tracing::info!(event, subject = wanted, by = caller, reason = request.reason, "{event}");
-                answer(&RevokeReply { generation, server_time: self.now().unix() })
+                tracing::info!(
+                    event,
+                    subject = wanted,
+                    by = caller,
+                    reason = request.reason,
+                    "{event}"
+                );
+                answer(&RevokeReply {
+                    generation,
+                    server_time: self.now().unix(),
+                })
             }
             Err(error) => {
                 let fault = Fault::caused(error.word(), &error);
@@ -64,7 +80,10 @@ impl Api {
         };
         let caller = format!("certificate {}", peer.id());
         if !self.rooms.admins.contains(peer.id()) {
-            let message = format!("{} is not an administrator; the setting `admins` names them", peer.id());
+            let message = format!(
+                "{} is not an administrator; the setting `admins` names them",
+                peer.id()
+            );
             let fault = Fault::new("not_an_administrator", message);
             return Err(self.refuse_known(asking, &caller, "", fault).await);
         }

@@ -34,7 +34,10 @@ impl Api {
             Err(fault) => return Err(self.refuse_unknown(asking, fault).await),
         };
         if request.evidence.is_some() {
-            let fault = Fault::new("evidence_unexpected", "/v1/renew goes by the client certificate alone");
+            let fault = Fault::new(
+                "evidence_unexpected",
+                "/v1/renew goes by the client certificate alone",
+            );
             return Err(self.refuse_unknown(asking, fault).await);
         }
         let trust = self.rooms.trust.borrow().clone();
@@ -70,7 +73,12 @@ impl Api {
                     }
                 },
             },
-            Some(Evidence::HostKey { host, time, nonce, signature }) => {
+            Some(Evidence::HostKey {
+                host,
+                time,
+                nonce,
+                signature,
+            }) => {
                 let claim = Claim {
                     host,
                     time: *time,
@@ -140,8 +148,15 @@ impl Api {
 fn checked(request: &IssueRequest) -> Result<(SigningRequest, Wanted), Fault> {
     let id = request.id.as_deref().map(SpiffeId::parse).transpose();
     let id = id.map_err(|error| Fault::new("id_invalid", format!("`id`: {error}")))?;
-    let csr = SigningRequest::from_pem(&request.csr).map_err(|error| Fault::caused(request_word(&error), &error))?;
-    Ok((csr, Wanted { id, lifetime: request.lifetime_seconds }))
+    let csr = SigningRequest::from_pem(&request.csr)
+        .map_err(|error| Fault::caused(request_word(&error), &error))?;
+    Ok((
+        csr,
+        Wanted {
+            id,
+            lifetime: request.lifetime_seconds,
+        },
+    ))
 }
 
 fn log_issued(issued: &Issued, caller: &str) {

@@ -15,7 +15,12 @@ impl Api {
             Ok(request) => request,
             Err(fault) => return Err(self.refuse_unknown(asking, fault).await),
         };
-        match self.rooms.enroller.enroll(&request.token, &request.csr, asking.now).await {
+        match self
+            .rooms
+            .enroller
+            .enroll(&request.token, &request.csr, asking.now)
+            .await
+        {
             Ok(enrolled) => {
                 tracing::info!(
                     event = "enrolled",

@@ -12,9 +12,9 @@ use ferrule_daemon::https::{Body, BodyError, Peer, Reply, reply};
 use ferrule_daemon::logging::Foreign;
 use ferrule_identity::Timestamp;
 use ferrule_wire::ca::read;
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::StatusCode;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,7 +49,9 @@ impl<'a> Asking<'a> {
     /// What was asked for and from where, for ledger and log; `wanted` is the sender's own text.
     pub(super) fn described(&self, wanted: &str) -> String {
         let route = self.route.as_str();
-        let from = self.address.map_or_else(|| "this machine".to_owned(), |address| address.to_string());
+        let from = self
+            .address
+            .map_or_else(|| "this machine".to_owned(), |address| address.to_string());
         match wanted {
             "" => format!("{route} from {from}"),
             wanted => format!("{route} {} from {from}", Foreign(wanted)),
@@ -59,11 +61,7 @@ impl<'a> Asking<'a> {
 
 /// Reads the one message that a request may carry.
 async fn message<T: DeserializeOwned>(asking: &Asking<'_>, body: Body) -> Result<T, Fault> {
-    let headers = &asking.head.headers;
-    let json = headers.get(CONTENT_TYPE).is_some_and(is_json);
-    if !json || headers.contains_key(CONTENT_ENCODING) {
-        return Err(Fault::new("media_type", "the body must be application/json, not encoded otherwise"));
-    }
+    // Read before anything is refused: a body that is left unread would cost the caller its connection.
     let body = body.read().await.map_err(|error| {
         let word = match error {
             BodyError::TooLarge { .. } => "body_too_long",
@@ -72,6 +70,14 @@ async fn message<T: DeserializeOwned>(asking: &Asking<'_>, body: Body) -> Result
         };
         Fault::new(word, error.to_string())
     })?;
+    let headers = &asking.head.headers;
+    let json = headers.get(CONTENT_TYPE).is_some_and(is_json);
+    if !json || headers.contains_key(CONTENT_ENCODING) {
+        return Err(Fault::new(
+            "media_type",
+            "the body must be application/json, not encoded otherwise",
+        ));
+    }
     read(&body).map_err(|error| Fault::new("message_invalid", error.to_string()))
 }
 
@@ -79,7 +85,9 @@ async fn message<T: DeserializeOwned>(asking: &Asking<'_>, body: Body) -> Result
 fn is_json(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let mut parts = text.split(';').map(str::trim);
-    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let json = parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
     json && parts.all(|parameter| {
         parameter.split_once('=').is_some_and(|(name, value)| {
             name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -92,7 +100,9 @@ fn answer(message: &impl Serialize) -> Result<Reply, Fault> {
     let body = serde_json::to_vec(message)
         .map_err(|error| Fault::new("internal", format!("the answer cannot be written: {error}")))?;
     let mut reply = reply(StatusCode::OK, "application/json", body);
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(reply)
 }
 
@@ -107,7 +117,11 @@ mod tests {
 
     #[test]
     fn json_in_utf_8_is_the_only_media_type() {
-        for good in ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\""] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+        ] {
             assert!(is_json(&HeaderValue::from_static(good)), "{good}");
         }
         for bad in [

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ferrule_daemon::https::{Reply, reply};
 use ferrule_wire::ca::{CrlEntry, CrlListReply, ReadyReply, RevocationsReply, TimeReply};
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue};
 use http::StatusCode;
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Asking, answer, ready_made};
@@ -24,7 +24,8 @@ impl Api {
     pub(in crate::api) async fn bundle_pem(&self, asking: &Asking<'_>) -> Result<Reply, Fault> {
         let version = |trust: &Trust| (trust.sequence, trust.pem.tag.clone());
         let body = |trust: &Trust| Ok(trust.pem.body.clone());
-        self.versioned(asking, "application/pem-certificate-chain", version, body).await
+        self.versioned(asking, "application/pem-certificate-chain", version, body)
+            .await
     }
 
     pub(in crate::api) async fn revocations(&self, asking: &Asking<'_>) -> Result<Reply, Fault> {
@@ -40,14 +41,25 @@ impl Api {
     pub(in crate::api) fn crls(&self, asking: &Asking<'_>) -> Result<Reply, Fault> {
         self.charge_address(asking)?;
         let trust = self.rooms.trust.borrow().clone();
-        let entry = |issuer: &String| CrlEntry { issuer: issuer.clone(), path: format!("/v1/crl/{issuer}.crl") };
-        answer(&CrlListReply { crls: trust.crls.keys().map(entry).collect(), server_time: asking.now.unix() })
+        let entry = |issuer: &String| CrlEntry {
+            issuer: issuer.clone(),
+            path: format!("/v1/crl/{issuer}.crl"),
+        };
+        answer(&CrlListReply {
+            crls: trust.crls.keys().map(entry).collect(),
+            server_time: asking.now.unix(),
+        })
     }
 
     pub(in crate::api) fn crl(&self, asking: &Asking<'_>, issuer: &str) -> Result<Reply, Fault> {
         self.charge_address(asking)?;
         let trust = self.rooms.trust.borrow().clone();
-        let none = || Fault::new("not_found", "there is no revocation list of that issuer; /v1/crl names those there are");
+        let none = || {
+            Fault::new(
+                "not_found",
+                "there is no revocation list of that issuer; /v1/crl names those there are",
+            )
+        };
         let crl = trust.crls.get(issuer).ok_or_else(none)?;
         let asked = Asked::read(None, &asking.head.headers, self.rooms.limits.wait)?;
         let tag = crl.tag.to_str().unwrap_or_default();
@@ -62,18 +74,27 @@ impl Api {
 
     pub(in crate::api) fn time(&self, asking: &Asking<'_>) -> Result<Reply, Fault> {
         self.charge_address(asking)?;
-        answer(&TimeReply { server_time: asking.now.unix() })
+        answer(&TimeReply {
+            server_time: asking.now.unix(),
+        })
     }
 
     pub(in crate::api) fn openapi(&self, asking: &Asking<'_>) -> Result<Reply, Fault> {
         self.charge_address(asking)?;
-        Ok(ready_made("application/json", Bytes::from_static(DOCUMENT.as_bytes())))
+        Ok(ready_made(
+            "application/json",
+            Bytes::from_static(DOCUMENT.as_bytes()),
+        ))
     }
 
     /// Never refused, so that whoever watches the CA does not take a limit for a fault.
     pub(in crate::api) fn ready(&self, asking: &Asking<'_>) -> Reply {
         let missing = self.rooms.readiness.check().err().unwrap_or_default();
-        let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if missing.is_empty() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         let message = ReadyReply {
             ready: missing.is_empty(),
             waiting_for: missing.into_iter().map(str::to_owned).collect(),
@@ -122,6 +143,8 @@ fn not_modified() -> Reply {
 
 fn tagged(mut reply: Reply, tag: HeaderValue) -> Reply {
     reply.headers_mut().insert(ETAG, tag);
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     reply
 }

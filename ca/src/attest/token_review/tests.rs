@@ -28,7 +28,9 @@ fn good() -> Value {
 }
 
 fn word(answer: &Value) -> &'static str {
-    judge(answer.to_string().as_bytes(), "ferrule-ca").unwrap_err().word()
+    judge(answer.to_string().as_bytes(), "ferrule-ca")
+        .unwrap_err()
+        .word()
 }
 
 fn changed(pointer: &str, value: Value) -> Value {
@@ -40,7 +42,10 @@ fn changed(pointer: &str, value: Value) -> Value {
 #[test]
 fn a_bound_token_names_its_pod_and_account() {
     let holder = judge(answer(&good()).to_string().as_bytes(), "ferrule-ca").unwrap();
-    assert_eq!((holder.namespace.as_str(), holder.account.as_str()), ("shop", "web"));
+    assert_eq!(
+        (holder.namespace.as_str(), holder.account.as_str()),
+        ("shop", "web")
+    );
     assert_eq!(holder.pod, "web-7d4b9-x2x");
 }
 
@@ -52,7 +57,10 @@ fn anything_but_a_clear_yes_is_a_no() {
         (changed("/authenticated", Value::Null), "token_not_authenticated"),
         (changed("/audiences", json!([])), "token_audience"),
         (changed("/audiences", Value::Null), "token_audience"),
-        (changed("/audiences", json!(["https://kubernetes.default.svc"])), "token_audience"),
+        (
+            changed("/audiences", json!(["https://kubernetes.default.svc"])),
+            "token_audience",
+        ),
         (changed("/user", Value::Null), "api_server_answer"),
         (changed("/user/extra", Value::Null), "token_not_bound"),
         (changed("/user/extra", json!({})), "token_not_bound"),
@@ -61,16 +69,25 @@ fn anything_but_a_clear_yes_is_a_no() {
             "token_not_bound",
         ),
         (
-            changed("/user/extra/authentication.kubernetes.io~1pod-name", json!(["a", "b"])),
+            changed(
+                "/user/extra/authentication.kubernetes.io~1pod-name",
+                json!(["a", "b"]),
+            ),
             "token_not_bound",
         ),
         (
-            changed("/user/extra/authentication.kubernetes.io~1pod-name", json!(["../web"])),
+            changed(
+                "/user/extra/authentication.kubernetes.io~1pod-name",
+                json!(["../web"]),
+            ),
             "token_not_bound",
         ),
         (answer(&Value::Null), "api_server_answer"),
         (json!({}), "api_server_answer"),
-        (json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure" }), "api_server_answer"),
+        (
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure" }),
+            "api_server_answer",
+        ),
     ];
     for (answer, expected) in cases {
         assert_eq!(word(&answer), expected, "{answer}");
@@ -79,7 +96,10 @@ fn anything_but_a_clear_yes_is_a_no() {
     with_error["error"] = json!("pod is being deleted");
     assert_eq!(word(&answer(&with_error)), "token_not_authenticated");
     for garbage in ["", "null", "[]", "<html>", "{\"status\":"] {
-        assert_eq!(judge(garbage.as_bytes(), "ferrule-ca").unwrap_err().word(), "api_server_answer");
+        assert_eq!(
+            judge(garbage.as_bytes(), "ferrule-ca").unwrap_err().word(),
+            "api_server_answer"
+        );
     }
 }
 
@@ -102,8 +122,17 @@ fn names_are_checked_before_they_become_an_identity() {
         " system:serviceaccount:shop:web",
         "SYSTEM:serviceaccount:shop:web",
     ] {
-        assert_eq!(word(&changed("/user/username", json!(name))), "token_user", "{name:?}");
+        assert_eq!(
+            word(&changed("/user/username", json!(name))),
+            "token_user",
+            "{name:?}"
+        );
     }
     let dotted = changed("/user/username", json!("system:serviceaccount:shop:web.v2"));
-    assert_eq!(judge(dotted.to_string().as_bytes(), "ferrule-ca").unwrap().account, "web.v2");
+    assert_eq!(
+        judge(dotted.to_string().as_bytes(), "ferrule-ca")
+            .unwrap()
+            .account,
+        "web.v2"
+    );
 }
