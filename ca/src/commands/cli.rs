@@ -65,7 +65,10 @@ impl Common {
         let text = |text: &Option<String>| text.as_ref().map(OsString::from);
         [
             ("DATA", path(&self.data)),
-            ("TRUST_DOMAIN", self.trust_domain.as_ref().map(|name| name.as_str().into())),
+            (
+                "TRUST_DOMAIN",
+                self.trust_domain.as_ref().map(|name| name.as_str().into()),
+            ),
             ("KEYS__PASSPHRASE_FILE", path(&self.passphrase_file)),
             ("PROFILE", text(&self.profile)),
             ("CRYPTO", text(&self.crypto)),
@@ -93,6 +96,7 @@ pub(super) enum Command {
     Audit(Audit),
     Backup(Backup),
     Restore(Restore),
+    Fetch(Fetch),
 }
 
 /// Make a CA, or bring its certificate from an authority elsewhere
@@ -161,6 +165,34 @@ pub(super) struct Issue {
     /// How long it lasts, such as 12h [default: the setting leaf.default_lifetime]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) lifetime: Option<Duration>,
+}
+
+/// Get a certificate from a CA elsewhere, and keep it fresh with --watch
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example, with a token from `ferrule-ca token create` on the CA's machine:
+  ferrule-ca fetch --token-file token --id spiffe://shop.local/ns/shop/sa/web --out web --watch
+writes web/svid.pem (the certificate and those below the root), web/svid_key.pem and web/bundle.pem, each replaced
+whole when it changes. The token is needed once; afterwards the host is known by its key.")]
+pub(super) struct Fetch {
+    /// The identity; may be left out where the token allows exactly one
+    #[arg(long, value_name = "SPIFFE-ID", value_parser = SpiffeId::parse)]
+    pub(super) id: Option<SpiffeId>,
+    /// The folder to write to; what is there is replaced
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: PathBuf,
+    /// The join token is in this file; - for standard input. Not an argument, which every user of the machine sees
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// The folder in which this host keeps its key
+    #[arg(long, value_name = "FOLDER", default_value = "ferrule-host")]
+    pub(super) host: PathBuf,
+    /// How long the certificate should last, such as 1h [default: the CA's]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) lifetime: Option<Duration>,
+    /// Go on, and renew in time, through outages of the CA, until stopped
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 /// Make, list and revoke join tokens, with which hosts enter

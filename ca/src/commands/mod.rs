@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod cli;
+mod fetch;
 mod files;
 mod init;
 mod issue;
@@ -39,7 +40,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let usage = error.use_stderr();
             // Nobody is left to tell if the terminal is gone.
             let _ = error.print();
-            return if usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if usage {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match cli.command.run(&cli.common) {
@@ -64,6 +69,7 @@ impl Command {
             Self::Rotate(rotate) => in_runtime(rotate::run(rotate, common)),
             Self::Status => in_runtime(status::run(common)),
             Self::Backup(backup) => in_runtime(backup::backup(backup, common)),
+            Self::Fetch(fetch) => in_runtime(fetch::run(fetch, common)),
         }
     }
 }
@@ -78,8 +84,9 @@ fn in_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 fn settings(common: &Common) -> Result<Loaded, Failure> {
     let flags = common.as_settings();
     let variables = environment().chain(flags);
-    config::load(common.config.as_deref(), variables)
-        .map_err(|problems| Failure::Usage { message: format!("the settings cannot be used:\n{problems}") })
+    config::load(common.config.as_deref(), variables).map_err(|problems| Failure::Usage {
+        message: format!("the settings cannot be used:\n{problems}"),
+    })
 }
 
 /// The CA that is there already.
@@ -147,12 +154,17 @@ impl Failure {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        move |source| Self::CouldNot { doing, source: source.into() }
+        move |source| Self::CouldNot {
+            doing,
+            source: source.into(),
+        }
     }
 
     /// A refusal in the words of `error`, with its causes.
     fn refused(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Refused { message: Chain(error).to_string() }
+        Self::Refused {
+            message: Chain(error).to_string(),
+        }
     }
 
     fn exit_code(&self) -> ExitCode {
@@ -189,14 +201,21 @@ mod tests {
             let path = format!("{path} {}", command.get_name());
             let help = command.clone().render_long_help().to_string();
             assert!(help.contains("Example"), "{path} has no example:\n{help}");
-            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(|sub| check(sub, &path));
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .for_each(|sub| check(sub, &path));
         }
         check(&Cli::command(), "");
     }
 
     #[test]
     fn bad_usage_ends_with_64() {
-        for arguments in [vec!["ferrule-ca"], vec!["ferrule-ca", "no-such"], vec!["ferrule-ca", "status", "--no"]] {
+        for arguments in [
+            vec!["ferrule-ca"],
+            vec!["ferrule-ca", "no-such"],
+            vec!["ferrule-ca", "status", "--no"],
+        ] {
             let code = run(arguments.into_iter().map(OsString::from));
             assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
         }
