@@ -89,7 +89,7 @@ mod tests {
         };
         let signature = statement.sign(&key).unwrap();
         let public = key.public_key();
-        assert!(statement.verify(&public, &signature).is_ok());
+        assert!(statement.verify(public, &signature).is_ok());
         let changes: [fn(&mut Statement); 6] = [
             |s| s.trust_domain = "shop.locals".into(),
             |s| s.replica = "1".into(),
@@ -101,7 +101,7 @@ mod tests {
         for change in changes {
             let mut other = statement.clone();
             change(&mut other);
-            assert!(other.verify(&public, &signature).is_err(), "{other:?}");
+            assert!(other.verify(public, &signature).is_err(), "{other:?}");
         }
     }
 }

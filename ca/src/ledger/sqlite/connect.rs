@@ -46,6 +46,8 @@ pub(in crate::ledger) fn connect(
                     "the file does not take a write-ahead log, its journal mode stays {mode}"
                 )));
             }
+            // A sealed key that was sealed anew or removed leaves no copy in the file's free space.
+            conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
             conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
             // The writer copies the write-ahead log back by itself, between two batches; this is the backstop.
             conn.pragma_update(None, "wal_autocheckpoint", BACKSTOP_PAGES)?;

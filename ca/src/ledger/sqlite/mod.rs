@@ -11,6 +11,7 @@ mod readers;
 pub(super) mod rows;
 pub(super) mod schema;
 pub(super) mod state;
+mod statement;
 pub(super) mod transaction;
 mod writer;
 

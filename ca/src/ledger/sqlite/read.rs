@@ -5,8 +5,9 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row as StoreRow, params};
 
 use super::number::Count;
-use super::project::{tag, unreadable};
+use super::project::tag;
 use super::state::State;
+use super::statement::unreadable;
 use crate::ledger::Serial;
 use crate::ledger::event::Subject;
 use crate::ledger::record::{

@@ -117,4 +117,4 @@ const WALK: &str = "SELECT log.sequence, log.epoch, log.time, log.kind, log.body
     FROM log LEFT JOIN checkpoints ON checkpoints.sequence = log.sequence WHERE log.sequence >= ?1 ORDER BY log.sequence";
 
 const ORPHANS: &str = "SELECT sequence, time, hash, signature FROM checkpoints \
-    WHERE sequence >= ?1 AND sequence NOT IN (SELECT sequence FROM log) ORDER BY sequence";
+    WHERE sequence >= ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.sequence = checkpoints.sequence) ORDER BY sequence";
