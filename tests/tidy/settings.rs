@@ -3,13 +3,18 @@
 use crate::tree::{Fault, File, Tree};
 
 /// Faults: a field that a program's configuration reads, or a default that it has, without a line in the
-/// operator's page. A line documents a field when it names it in backticks, alone or within a path.
+/// operator's page, in the chapter of the program. A line documents a field when it names it in backticks, alone or
+/// within a path.
 pub(crate) fn documented(tree: &Tree) -> Vec<Fault> {
     let page = tree.file(PAGE).map_or("", |file| file.text.as_str());
     let mut faults = Vec::new();
     for file in tree.ending(".rs").filter(|file| reads_settings(file)) {
+        let chapter = chapter(page, file);
         for setting in settings(file) {
-            let mut lines = page.lines().filter(|line| names(line, &setting.name)).peekable();
+            let mut lines = chapter
+                .lines()
+                .filter(|line| names(line, &setting.name))
+                .peekable();
             if lines.peek().is_none() {
                 faults.push(file.fault(setting.line, format!("`{}` is not in {PAGE}", setting.name)));
             } else if let Some(default) = &setting.default
@@ -41,6 +46,17 @@ fn reads_settings(file: &File) -> bool {
     let config = file.path.contains("/src/config.rs") || file.path.contains("/src/config/");
     let shared = file.path.starts_with("daemon/src/") || file.path.starts_with("credentials/src/");
     !test && (config || shared)
+}
+
+/// What the page says of the program that `file` belongs to; all of it for what the programs share.
+fn chapter<'p>(page: &'p str, file: &File) -> &'p str {
+    let folder = file.path.split('/').next().unwrap_or_default();
+    if ["daemon", "credentials"].contains(&folder) {
+        return page;
+    }
+    let heading = format!("\n## `ferrule-{folder}`\n");
+    let chapter = page.split_once(&heading).map_or("", |(_, rest)| rest);
+    chapter.split("\n## ").next().unwrap_or_default()
 }
 
 /// The calls `.required("name"`, `.optional("name"` and `.default("name", "text"` before the tests begin.
@@ -111,7 +127,8 @@ mod tests {
                           #[cfg(test)]\nfields.required(\"tested\", f)\n";
 
     fn told(path: &str, page: &str) -> Vec<String> {
-        let tree = Tree::of(&[(path, CONFIG), (PAGE, page)]);
+        let page = format!("# Operating\n\n## `ferrule-ca`\n{page}");
+        let tree = Tree::of(&[(path, CONFIG), (PAGE, &page)]);
         documented(&tree).into_iter().map(|fault| fault.what).collect()
     }
 
@@ -140,17 +157,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_in_the_chapter_of_another_program_does_not_count() {
+        let other = "\n## `ferrule-proxy`\n| `listen.port` | |\n| `idle` | `5m` |";
+        assert_eq!(told("ca/src/config.rs", other).len(), 2);
+    }
+
+    #[test]
     fn a_default_with_quotes_is_told_as_it_is_written_in_yaml() {
         let config = r#"fields.default("names", "[a, \"::1\"]", |item| item.list(read))"#;
-        let page = |text| Tree::of(&[("ca/src/config.rs", config), (PAGE, text)]);
-        assert!(documented(&page("| `names` | `[a, \"::1\"]` |")).is_empty());
-        assert_eq!(documented(&page("| `names` | `[a, ::1]` |")).len(), 1);
+        let faults = |line| {
+            let page = format!("\n## `ferrule-ca`\n{line}");
+            documented(&Tree::of(&[("ca/src/config.rs", config), (PAGE, &page)])).len()
+        };
+        assert_eq!(faults("| `names` | `[a, \"::1\"]` |"), 0);
+        assert_eq!(faults("| `names` | `[a, ::1]` |"), 1);
     }
 
     #[test]
     fn a_documented_setting_is_none() {
         let section = "fields.default(\"listen\", \"{}\", |item| item.fields(listen))";
-        let tree = Tree::of(&[("ca/src/config.rs", section), (PAGE, "| `listen.port` | |")]);
+        let tree = Tree::of(&[
+            ("ca/src/config.rs", section),
+            (PAGE, "\n## `ferrule-ca`\n| `listen.port` | |"),
+        ]);
         assert_eq!(documented(&tree), []);
         assert!(told("ca/src/config.rs", "| `listen.port` | |\n| `idle` | `5m` |").is_empty());
         assert!(
