@@ -8,7 +8,7 @@ use crate::caught::caught;
 /// One direction of traffic on its way out: whether it still takes new connections, whether the open ones may go
 /// on, and how many there are.
 ///
-/// Cheap to clone; all clones are the same drain. [`crate::stop::stop`] moves it from phase to phase.
+/// Cheap to clone; all clones are the same drain. [`crate::stop::Program::stop`] moves it from phase to phase.
 #[derive(Debug, Clone)]
 pub struct Drain {
     closing: CancellationToken,
