@@ -63,6 +63,18 @@ impl Drain {
         });
     }
 
+    /// As [`Drain::spawn`], for a connection that stays on this thread.
+    ///
+    /// # Panics
+    /// Outside a tokio `LocalSet` or `LocalRuntime`.
+    pub fn spawn_local(&self, connection: impl Future<Output = ()> + 'static) {
+        self.connections.spawn_local(async move {
+            if let Err(panic) = caught(connection).await {
+                tracing::error!(panic, "a connection's task panicked");
+            }
+        });
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.connections.len()

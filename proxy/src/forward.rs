@@ -1,3 +1,4 @@
 //! Carries bytes between two connections until both directions are over.
 
+pub mod carry;
 pub mod relay;

@@ -25,6 +25,11 @@ impl Outcome {
             .map(|result| result.as_ref().map_err(|error| error.as_ref()))
     }
 
+    /// The reason of the refusal, to be kept.
+    pub fn refusal(&self) -> Option<Arc<VerifyError>> {
+        self.0.get().and_then(|result| result.as_ref().err().map(Arc::clone))
+    }
+
     /// Takes the result; `false` when there is one already.
     pub(super) fn fill(&self, result: Result<PeerIdentity, Arc<VerifyError>>) -> bool {
         self.0.set(result).is_ok()

@@ -3,10 +3,11 @@
 //! Each direction ends by itself: end of stream becomes close_notify with FIN, and back. What is not an end of
 //! stream, a reset or a TLS stream that stops without close_notify, is an error, which the caller passes on as RST.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -55,27 +56,36 @@ pub enum RelayError {
     },
 }
 
-/// Counts what a relay moved. May be read while it runs, on its own thread.
+/// Counts what a relay moved. May be read while it runs, from any thread.
 #[derive(Debug, Default)]
 pub struct Moved {
-    inward: Cell<u64>,
-    outward: Cell<u64>,
+    inward: AtomicU64,
+    outward: AtomicU64,
 }
 
 impl Moved {
     /// The application's bytes that came from the outer leg.
     pub fn inward(&self) -> u64 {
-        self.inward.get()
+        self.inward.load(Ordering::Relaxed)
     }
 
     /// The application's bytes that went to the outer leg.
     pub fn outward(&self) -> u64 {
-        self.outward.get()
+        self.outward.load(Ordering::Relaxed)
     }
 
     fn total(&self) -> u64 {
-        self.inward.get().wrapping_add(self.outward.get())
+        self.inward().wrapping_add(self.outward())
     }
+}
+
+/// What came from the peer before the relay began, such as bytes that travelled with the end of a handshake.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// The application's bytes.
+    pub text: Box<[u8]>,
+    /// Whether the peer has said that it sends nothing more.
+    pub finished: bool,
 }
 
 /// Carries bytes between `outer`, sealed by `session`, and `inner`, until both directions are over.
@@ -88,6 +98,7 @@ pub async fn sealed(
     outer: &mut TcpStream,
     session: &mut Session,
     inner: &mut TcpStream,
+    arrived: Arrived,
     half_closed: Duration,
     moved: &Moved,
 ) -> Result<(), RelayError> {
@@ -96,7 +107,7 @@ pub async fn sealed(
     let session = RefCell::new(session);
     let ends = Notify::new();
     let inward = async {
-        open_flow(outer_read, &session, inner_write, &moved.inward).await?;
+        open_flow(outer_read, &session, inner_write, arrived, &moved.inward).await?;
         ends.notify_one();
         Ok(())
     };
@@ -108,13 +119,14 @@ pub async fn sealed(
     both(inward, outward, &ends, half_closed, moved).await
 }
 
-/// Carries bytes between two sockets as they are; otherwise as [`sealed`].
+/// Carries bytes between two sockets as they are; otherwise as [`sealed`]. `peeked` was read from `outer` before.
 ///
 /// # Errors
 /// As [`sealed`].
 pub async fn plain(
     outer: &mut TcpStream,
     inner: &mut TcpStream,
+    peeked: Box<[u8]>,
     half_closed: Duration,
     moved: &Moved,
 ) -> Result<(), RelayError> {
@@ -122,16 +134,32 @@ pub async fn plain(
     let (inner_read, inner_write) = inner.split();
     let ends = Notify::new();
     let inward = async {
-        plain_flow(outer_read, Leg::Outer, inner_write, &moved.inward).await?;
+        plain_flow(outer_read, Leg::Outer, inner_write, peeked, &moved.inward).await?;
         ends.notify_one();
         Ok(())
     };
     let outward = async {
-        plain_flow(inner_read, Leg::Inner, outer_write, &moved.outward).await?;
+        plain_flow(
+            inner_read,
+            Leg::Inner,
+            outer_write,
+            Box::default(),
+            &moved.outward,
+        )
+        .await?;
         ends.notify_one();
         Ok(())
     };
     both(inward, outward, &ends, half_closed, moved).await
+}
+
+/// Each count has one writer, so no read-modify-write is needed.
+fn add(count: &AtomicU64, moved: usize) {
+    let moved = u64::try_from(moved).unwrap_or(u64::MAX);
+    count.store(
+        count.load(Ordering::Relaxed).wrapping_add(moved),
+        Ordering::Relaxed,
+    );
 }
 
 /// Runs both directions, and the guard over whichever is left.
@@ -167,8 +195,17 @@ async fn open_flow(
     mut from: ReadHalf<'_>,
     session: &RefCell<&mut Session>,
     mut to: WriteHalf<'_>,
-    count: &Cell<u64>,
+    arrived: Arrived,
+    count: &AtomicU64,
 ) -> Result<(), RelayError> {
+    if !arrived.text.is_empty() {
+        add(count, arrived.text.len());
+        to.write_all(&arrived.text).await.map_err(broken(Leg::Inner))?;
+    }
+    if arrived.finished {
+        return to.shutdown().await.map_err(broken(Leg::Inner));
+    }
+    drop(arrived);
     let mut appetite = Appetite::new();
     loop {
         from.readable().await.map_err(broken(Leg::Outer))?;
@@ -183,7 +220,7 @@ async fn open_flow(
         let mut text = Buffer::lent();
         let progress = receive(*session.borrow_mut(), &mut room, &mut text)?;
         drop(room);
-        count.set(count.get().wrapping_add(text.filled().len() as u64));
+        add(count, text.filled().len());
         let waited = write_all(&to, text).await.map_err(broken(Leg::Inner))?;
         appetite.learn(read, waited);
         if progress == Progress::PeerFinished {
@@ -206,7 +243,7 @@ async fn seal_flow(
     mut from: ReadHalf<'_>,
     session: &RefCell<&mut Session>,
     mut to: WriteHalf<'_>,
-    count: &Cell<u64>,
+    count: &AtomicU64,
 ) -> Result<(), RelayError> {
     let mut appetite = Appetite::new();
     loop {
@@ -230,7 +267,7 @@ async fn seal_flow(
             .seal(room.filled(), &mut sealed)
             .map_err(protocol)?;
         drop(room);
-        count.set(count.get().wrapping_add(read as u64));
+        add(count, read);
         let waited = write_all(&to, sealed).await.map_err(broken(Leg::Outer))?;
         appetite.learn(read, waited);
     }
@@ -241,12 +278,18 @@ async fn plain_flow(
     mut from: ReadHalf<'_>,
     leg: Leg,
     mut to: WriteHalf<'_>,
-    count: &Cell<u64>,
+    peeked: Box<[u8]>,
+    count: &AtomicU64,
 ) -> Result<(), RelayError> {
     let other = match leg {
         Leg::Outer => Leg::Inner,
         Leg::Inner => Leg::Outer,
     };
+    if !peeked.is_empty() {
+        add(count, peeked.len());
+        to.write_all(&peeked).await.map_err(broken(other))?;
+    }
+    drop(peeked);
     let mut appetite = Appetite::new();
     loop {
         from.readable().await.map_err(broken(leg))?;
@@ -260,7 +303,7 @@ async fn plain_flow(
         if read == 0 {
             return to.shutdown().await.map_err(broken(other));
         }
-        count.set(count.get().wrapping_add(read as u64));
+        add(count, read);
         let waited = write_all(&to, room).await.map_err(broken(other))?;
         appetite.learn(read, waited);
     }

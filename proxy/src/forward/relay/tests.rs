@@ -65,13 +65,29 @@ async fn way(half_closed: Duration) -> Way {
     let relays = tokio::task::spawn_local(async move {
         let near = async {
             let moved = Moved::default();
-            let ended = sealed(&mut near_outer, &mut near, &mut near_inner, half_closed, &moved).await;
+            let ended = sealed(
+                &mut near_outer,
+                &mut near,
+                &mut near_inner,
+                Arrived::default(),
+                half_closed,
+                &moved,
+            )
+            .await;
             close(ended.is_err(), near_outer, near_inner);
             ended
         };
         let far = async {
             let moved = Moved::default();
-            let ended = sealed(&mut far_outer, &mut far, &mut far_inner, half_closed, &moved).await;
+            let ended = sealed(
+                &mut far_outer,
+                &mut far,
+                &mut far_inner,
+                Arrived::default(),
+                half_closed,
+                &moved,
+            )
+            .await;
             close(ended.is_err(), far_outer, far_inner);
             ended
         };
@@ -209,7 +225,7 @@ async fn a_truncated_stream_is_no_end_of_stream() {
         // FIN without close_notify.
         cutter.shutdown().await.unwrap();
         let moved = Moved::default();
-        let ended = sealed(&mut outer, &mut far, &mut inner, LONG, &moved).await;
+        let ended = sealed(&mut outer, &mut far, &mut inner, Arrived::default(), LONG, &moved).await;
         assert!(matches!(ended, Err(RelayError::Truncated)), "{ended:?}");
         assert_eq!(moved.inward(), 7);
         close(true, outer, inner);
@@ -250,7 +266,7 @@ async fn bytes_in_clear_pass_as_they_are() {
         let (mut inner, mut server) = pair().await;
         let relay = tokio::task::spawn_local(async move {
             let moved = Moved::default();
-            plain(&mut outer, &mut inner, LONG, &moved)
+            plain(&mut outer, &mut inner, Box::default(), LONG, &moved)
                 .await
                 .map(|()| (moved.inward(), moved.outward()))
         });

@@ -1,0 +1,298 @@
+//! Judges connections: the port before a handshake, the peer after it, everything again when something changes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrule_credentials::Newest;
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::drain::Drain;
+use ferrule_identity::{SpiffeId, Timestamp};
+use ferrule_policy::{
+    Ask, Decision, Denial, Inbound, Mode, Outbound, Policy, Source, Verdict, Workload, explain, judge,
+    judge_port,
+};
+use tokio::sync::watch;
+
+use super::permit::{Direction, Grounds, Judged, Permit, Table};
+use super::standing;
+use crate::closed::{CloseReason, Closed};
+use crate::config::Own;
+
+/// The judge of one worker's connections, and the keeper of what it permitted. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    own: Arc<Own>,
+    id: SpiffeId,
+    rules: watch::Receiver<Option<Arc<Policy>>>,
+    credentials: Newest,
+    clock: Clock,
+    grace: Duration,
+    table: Rc<Table>,
+}
+
+/// The answer no, with everything that the log needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// The decision.
+    pub judged: Judged,
+    /// How the connection ends.
+    pub closed: Closed,
+}
+
+impl Gate {
+    /// A gate for `own`, whose identity is `id`. A peer may stay for `grace` after its certificate has ended.
+    pub fn new(
+        own: Arc<Own>,
+        id: SpiffeId,
+        rules: watch::Receiver<Option<Arc<Policy>>>,
+        credentials: Newest,
+        clock: Clock,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            own,
+            id,
+            rules,
+            credentials,
+            clock,
+            grace,
+            table: Rc::default(),
+        }
+    }
+
+    /// Judges a port of the workload before a handshake is spent on it.
+    ///
+    /// # Errors
+    /// When nobody at all may come to this port.
+    pub fn port(&self, port: u16) -> Result<(), Denied> {
+        let rules = self.rules.borrow();
+        let Some(policy) = rules.as_ref() else {
+            return Err(no_rules());
+        };
+        let workload = self.own.workload();
+        let Some(verdict) = judge_port(policy, &workload, port) else {
+            return Ok(());
+        };
+        // Nobody in particular asks: the sentence is about the workload itself.
+        let source = Source::Verified(&self.id);
+        let ask = Ask::Inbound(Inbound {
+            source,
+            destination: workload,
+            port,
+        });
+        let sentence = format!(
+            "nobody may reach port {port} of {workload}: {}",
+            why(&explain(&ask, &verdict))
+        );
+        Err(denied(&verdict, sentence))
+    }
+
+    /// The mode in which the workload takes connections to its own `port`; strict before the first rules.
+    pub fn mode(&self, port: u16) -> Mode {
+        let rules = self.rules.borrow();
+        rules.as_ref().map_or(Mode::Strict, |policy| {
+            policy.inbound_mode(&self.own.workload(), port)
+        })
+    }
+
+    /// Whether `address` is one of the mesh's own; yes, before the first rules.
+    pub fn is_in_mesh_ranges(&self, address: std::net::IpAddr) -> bool {
+        let rules = self.rules.borrow();
+        rules
+            .as_ref()
+            .is_none_or(|policy| policy.is_in_mesh_ranges(address))
+    }
+
+    /// Judges a connection. The permit is withdrawn when a later judgement says no; [`Gate::mind`] sees to that.
+    ///
+    /// # Errors
+    /// When the rules do not allow it, or the peer is not to be trusted any more.
+    pub fn admit(&self, grounds: Grounds) -> Result<Permit, Denied> {
+        // Judged and entered into the table without a wait between: a change that lands meanwhile finds the entry.
+        let judged = self.judge(&grounds)?;
+        Ok(Permit::new(grounds, judged, &self.table))
+    }
+
+    /// Judges again whatever lasts, whenever rules or trust change, and every second for what runs out; ends
+    /// connections when their direction is cut. Runs for ever, beside the connections of its worker.
+    pub async fn mind(&self, inbound: &Drain, outbound: &Drain) {
+        let (mut rules, mut credentials) = (self.rules.clone(), self.credentials.clone());
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let cut = async {
+            tokio::join!(
+                async {
+                    inbound.cut().await;
+                    self.table.cut(Direction::Inbound);
+                },
+                async {
+                    outbound.cut().await;
+                    self.table.cut(Direction::Outbound);
+                },
+            );
+            std::future::pending::<()>().await;
+        };
+        let judging = async {
+            loop {
+                // A source that ended leaves its last word in force; only the clock goes on.
+                tokio::select! {
+                    Ok(()) = rules.changed() => {
+                        // Seen before judging by it: a change that lands meanwhile wakes this again.
+                        rules.borrow_and_update();
+                    }
+                    Ok(()) = credentials.changed() => {
+                        credentials.borrow_and_update();
+                    }
+                    _ = tick.tick() => {
+                        self.expire();
+                        continue;
+                    }
+                }
+                self.judge_again();
+            }
+        };
+        tokio::join!(cut, judging);
+    }
+
+    fn judge_again(&self) {
+        for open in self.table.all() {
+            if let Err(denied) = self.judge(open.grounds()) {
+                open.withdraw(denied.closed);
+            }
+        }
+    }
+
+    /// The cheap half of judging again: only what depends on the time.
+    fn expire(&self) {
+        let now = self.now();
+        for open in self.table.all() {
+            let Some(peer) = open.grounds().peer() else {
+                continue;
+            };
+            if now > peer.lifetime().not_after().plus(self.grace)
+                && let Err(denied) = self.judge(open.grounds())
+            {
+                open.withdraw(denied.closed);
+            }
+        }
+    }
+
+    fn judge(&self, grounds: &Grounds) -> Result<Judged, Denied> {
+        if let Some(peer) = grounds.peer() {
+            let credentials = self.credentials.borrow();
+            let Some(credentials) = credentials.as_ref() else {
+                return Err(Denied {
+                    judged: Judged::refused(String::new(), String::new()),
+                    closed: Closed::plainly(CloseReason::NotReady),
+                });
+            };
+            standing::check(peer, &credentials.trust, self.now(), self.grace).map_err(|closed| Denied {
+                judged: Judged::refused(String::new(), closed.detail.clone()),
+                closed,
+            })?;
+        }
+        let workload = self.own.workload();
+        match grounds {
+            Grounds::Server { .. } => Ok(Judged::allowed()),
+            Grounds::Caller { peer, port } => self.ask_inbound(Source::Verified(peer.id()), workload, *port),
+            Grounds::Itself { port } => self.ask_inbound(Source::Verified(&self.id), workload, *port),
+            Grounds::Stranger { client, port } => {
+                self.ask_inbound(Source::Plaintext(client.ip()), workload, *port)
+            }
+            Grounds::Beyond { target, service } => self.ask(&Ask::Outbound(Outbound {
+                source: workload,
+                address: target.ip(),
+                port: target.port(),
+                services: service.as_slice(),
+                host: None,
+            })),
+        }
+    }
+
+    fn ask_inbound(
+        &self,
+        source: Source<'_>,
+        destination: Workload<'_>,
+        port: u16,
+    ) -> Result<Judged, Denied> {
+        self.ask(&Ask::Inbound(Inbound {
+            source,
+            destination,
+            port,
+        }))
+    }
+
+    fn ask(&self, ask: &Ask<'_>) -> Result<Judged, Denied> {
+        let rules = self.rules.borrow();
+        let Some(policy) = rules.as_ref() else {
+            return Err(no_rules());
+        };
+        let verdict = judge(policy, ask);
+        if !verdict.is_allowed() {
+            let sentence = explain(ask, &verdict);
+            return Err(denied(&verdict, sentence));
+        }
+        let sentence = if verdict.is_audited() {
+            explain(ask, &verdict)
+        } else {
+            String::new()
+        };
+        Ok(Judged {
+            verdict: verdict.word(),
+            why: verdict.is.reason(),
+            rule: verdict.rule().map(ToString::to_string).unwrap_or_default(),
+            sentence,
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix(self.clock.unix())
+    }
+}
+
+impl Judged {
+    fn refused(rule: String, sentence: String) -> Self {
+        Self {
+            verdict: "deny",
+            why: "",
+            rule,
+            sentence,
+        }
+    }
+}
+
+fn denied(verdict: &Verdict, sentence: String) -> Denied {
+    let rule = verdict.is.rule().or_else(|| verdict.is.nearest());
+    let reason = match &verdict.is {
+        Decision::Denied(Denial::Plaintext(_)) => CloseReason::Plaintext,
+        _ => CloseReason::Denied,
+    };
+    let closed = Closed {
+        reason,
+        detail: sentence.clone(),
+    };
+    Denied {
+        judged: Judged::refused(rule.map(ToString::to_string).unwrap_or_default(), sentence),
+        closed,
+    }
+}
+
+fn no_rules() -> Denied {
+    let sentence = "no rules have been read yet, so nothing is allowed".to_owned();
+    Denied {
+        judged: Judged::refused(String::new(), sentence.clone()),
+        closed: Closed {
+            reason: CloseReason::Denied,
+            detail: sentence,
+        },
+    }
+}
+
+/// The second half of a sentence of [`explain`].
+fn why(sentence: &str) -> &str {
+    sentence.split_once("; ").map_or(sentence, |(_, why)| why)
+}
+
+/// How often expiry is looked at.
+const TICK: Duration = Duration::from_secs(1);

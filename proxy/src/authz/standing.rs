@@ -1,0 +1,55 @@
+//! Decides whether a peer that was verified once is still to be trusted.
+
+use std::time::Duration;
+
+use ferrule_identity::tls::TrustSnapshot;
+use ferrule_identity::{PeerIdentity, Timestamp};
+
+use crate::closed::{CloseReason, Closed};
+
+/// Whether `peer` may stay, judged by `trust` at `now`: its identity and every certificate of its path unrevoked,
+/// the anchor of its path still in the bundle of its trust domain, its leaf expired for no longer than `grace`.
+///
+/// # Errors
+/// How the connection has to end.
+pub fn check(
+    peer: &PeerIdentity,
+    trust: &TrustSnapshot,
+    now: Timestamp,
+    grace: Duration,
+) -> Result<(), Closed> {
+    let end = |reason, detail: String| Err(Closed { reason, detail });
+    let id = peer.id();
+    if trust.revocations.revokes(id) {
+        return end(CloseReason::Revoked, format!("the identity {id} is revoked"));
+    }
+    for link in &peer.path().links {
+        if let Some(how) = trust.revocations.judge(link) {
+            let serial = &link.serial;
+            return end(
+                CloseReason::Revoked,
+                format!("certificate {serial} of {id} is revoked {how}"),
+            );
+        }
+    }
+    let trust_domain = id.trust_domain();
+    let Some(bundle) = trust.bundles.of(&trust_domain) else {
+        let detail = format!("there is no bundle for {trust_domain} any more");
+        return end(CloseReason::UnknownTrustDomain, detail);
+    };
+    if bundle.fingerprint() != peer.bundle_fingerprint()
+        && !bundle
+            .anchors()
+            .iter()
+            .any(|anchor| anchor.fingerprint() == peer.path().anchor)
+    {
+        let detail = format!("{id} was believed because of an authority that is not trusted any more");
+        return end(CloseReason::UnknownAuthority, detail);
+    }
+    let not_after = peer.lifetime().not_after();
+    if now > not_after.plus(grace) {
+        let detail = format!("the certificate of {id} ended at {not_after}");
+        return end(CloseReason::Expired, detail);
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `ferrule-proxy run`: carries connections until it is told to stop.
+
+use std::process::ExitCode;
+
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::logging::{self, Chain, Filter};
+use ferrule_daemon::metrics::Metrics;
+use ferrule_daemon::settings::environment;
+use ferrule_daemon::signals::Signals;
+
+use super::cli::Run;
+use super::{Failure, print_line};
+use crate::app::{Proxy, Surroundings};
+use crate::config::{self, Config, Loaded};
+
+pub(super) fn run(run: &Run) -> Result<ExitCode, Failure> {
+    let Loaded { config, effective } =
+        config::load(run.config.as_deref(), environment()).map_err(|problems| Failure::Usage {
+            message: format!("the settings cannot be used:\n{problems}"),
+        })?;
+    let effective = effective.render();
+    if run.check {
+        print_line(effective.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let filter: Filter = config.log.parse().map_err(|error| Failure::Usage {
+        message: format!("log.level: {}", Chain(&error)),
+    })?;
+    let metrics = Metrics::new();
+    let clock = Clock::system();
+    let logs = logging::start(config.log_format, filter, clock.clone(), &metrics)
+        .map_err(Failure::could_not("start the logs"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::could_not("start"))?;
+    let levels = Some(logs.levels());
+    runtime.block_on(carry_until_stopped(config, effective, metrics, clock, levels))
+}
+
+async fn carry_until_stopped(
+    config: Config,
+    effective: String,
+    metrics: Metrics,
+    clock: Clock,
+    levels: Option<logging::Levels>,
+) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::system().map_err(Failure::could_not("listen for signals"))?;
+    let surroundings = Surroundings {
+        metrics,
+        levels,
+        clock,
+        effective,
+        asking: signals.asking(),
+    };
+    let proxy = Proxy::start(config, surroundings).map_err(Failure::could_not("start"))?;
+    for door in proxy.doors() {
+        tracing::info!(address = %door.address(), "listening");
+    }
+    Ok(proxy.run(&mut signals).await.exit_code())
+}

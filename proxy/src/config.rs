@@ -1,0 +1,232 @@
+//! Holds the checked settings of a sidecar.
+
+mod document;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ferrule_credentials::files::Files;
+use ferrule_daemon::logging::Format;
+use ferrule_daemon::settings::Settings;
+use ferrule_daemon::stop::StopLimits;
+use ferrule_document::Problems;
+use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
+use ferrule_policy::{Mesh, ServiceName, Workload};
+
+use crate::net::address::ListenAddr;
+use crate::net::socket::KeepAlive;
+
+pub use ferrule_daemon::settings::Loaded;
+
+/// Everything that a sidecar is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The workload that it stands beside.
+    pub own: Own,
+    /// Who the workload is; its certificate must say the same.
+    pub id: SpiffeId,
+    /// Where its certificate comes from.
+    pub credentials: CredentialsConfig,
+    /// The folder of rules and of who lives where; without one nothing is known and nothing allowed.
+    pub rules: Option<PathBuf>,
+    /// The mesh besides its rules.
+    pub mesh: Mesh,
+    /// Transparent capture; none where only explicit listeners are used.
+    pub capture: Option<CaptureConfig>,
+    /// Explicit ways out.
+    pub upstreams: Vec<Upstream>,
+    /// Explicit ways in.
+    pub serves: Vec<Serve>,
+    /// Where readiness and metrics are served.
+    pub admin: Option<SocketAddr>,
+    /// The debug socket.
+    pub socket: Option<PathBuf>,
+    /// Threads that carry connections.
+    pub workers: NonZeroU16,
+    /// Bounds of connections.
+    pub limits: ConnectionLimits,
+    /// How open connections are kept.
+    pub connection: ConnectionConfig,
+    /// How the program stops.
+    pub stop: StopLimits,
+    /// How log lines look.
+    pub log_format: Format,
+    /// Which log lines are written.
+    pub log: String,
+}
+
+/// The workload that a sidecar stands beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name: the pod's, the host's.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The machine that it runs on; empty where nobody said.
+    pub node: String,
+}
+
+impl Own {
+    /// The workload as rules select it.
+    pub fn workload(&self) -> Workload<'_> {
+        Workload {
+            namespace: &self.namespace,
+            name: &self.name,
+            labels: &self.labels,
+        }
+    }
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialsConfig {
+    /// Files that somebody else keeps.
+    Files(Files),
+    /// The CA.
+    Ca(CaConfig),
+}
+
+/// How the CA is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaConfig {
+    /// Where it listens, each `HOST:PORT`.
+    pub addresses: Vec<String>,
+    /// What shows it who is asking.
+    pub evidence: EvidenceConfig,
+    /// The kind of key.
+    pub algorithm: KeyAlgorithm,
+    /// The life of certificates; the CA's default when it is left out.
+    pub lifetime: Option<Duration>,
+}
+
+/// What shows the CA who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EvidenceConfig {
+    /// A Kubernetes service-account token, with the bundle to trust the CA by.
+    KubernetesToken {
+        /// The token's file.
+        token: PathBuf,
+        /// The bundle's file: PEM, or SPIFFE's JSON when the name ends in `.json`.
+        bundle: PathBuf,
+    },
+    /// The folder of a host that has joined; it has the bundle, too.
+    Host(PathBuf),
+}
+
+/// Transparent capture: connections come by redirect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Where connections that the workload opens arrive.
+    pub outbound: NonZeroU16,
+    /// Where connections to the workload arrive.
+    pub inbound: NonZeroU16,
+    /// The port that is redirected even for the proxy.
+    pub proof: NonZeroU16,
+    /// The port at which the probe from outside is answered.
+    pub probe: NonZeroU16,
+    /// The mark of the proxy's own connections; none where the user id tells them.
+    pub mark: Option<u32>,
+    /// Whether the redirect is proved before the program is ready.
+    pub prove: bool,
+}
+
+/// An explicit way out: a port of this machine that leads to one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where the application dials.
+    pub listen: ListenAddr,
+    /// Where that leads.
+    pub to: UpstreamTarget,
+}
+
+/// Where an explicit way out leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamTarget {
+    /// To a service, whose workloads the rules' folder or the directory knows.
+    Service {
+        /// The service.
+        name: ServiceName,
+        /// Its port.
+        port: u16,
+    },
+    /// To one address, where exactly this identity must answer.
+    Address {
+        /// A name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Who must be there.
+        id: SpiffeId,
+    },
+}
+
+/// An explicit way in: a port that leads to the application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serve {
+    /// Where peers dial.
+    pub listen: ListenAddr,
+    /// The application; rules speak of its port.
+    pub to: SocketAddr,
+}
+
+/// Bounds of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Open connections in each direction.
+    pub connections: usize,
+    /// Handshakes at once, in each worker.
+    pub handshakes: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a connect may take.
+    pub connect: Duration,
+    /// How long the client's first bytes are waited for in permissive mode, where nothing else tells what comes.
+    pub sniff: Duration,
+    /// The length of accept queues.
+    pub backlog: i32,
+}
+
+/// How open connections are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionConfig {
+    /// How long a connection may be silent once one direction is over.
+    pub half_closed: Duration,
+    /// How long a connection may go on after its peer's certificate has ended.
+    pub expiry_grace: Duration,
+    /// Probes of both legs.
+    pub keepalive: KeepAlive,
+}
+
+/// Reads `file` with `variables` laid over it.
+///
+/// # Errors
+/// All faults together.
+pub fn load<K, V>(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (K, V)>,
+) -> Result<Loaded<Config>, Problems>
+where
+    K: Into<OsString>,
+    V: Into<OsString>,
+{
+    Settings::of("ferrule-proxy")
+        .named("POD_NAMESPACE", &["workload", "namespace"])
+        .named("POD_NAME", &["workload", "name"])
+        .named("POD_IPS", &["workload", "addresses"])
+        .named("NODE_NAME", &["workload", "node"])
+        .named("SERVICE_ACCOUNT", &["workload", "service_account"])
+        .load(file, variables, document::config)
+}
+
+/// The trust domain and the workload's part of it, as an identity.
+fn identity_of(trust_domain: &TrustDomain, namespace: &str, account: &str) -> Option<SpiffeId> {
+    SpiffeId::workload(trust_domain, namespace, account).ok()
+}

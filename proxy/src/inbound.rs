@@ -1,0 +1,4 @@
+//! Takes connections to the workload.
+
+pub mod connection;
+pub mod plaintext;

@@ -1,0 +1,158 @@
+//! Reads the documents that say who lives where: Workload, Service.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrule_document::{Document, Fields, Item, Problems};
+use ferrule_identity::{SpiffeId, TrustDomain};
+use ferrule_policy::{API_VERSION, ServiceName};
+
+/// A workload of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadDocument {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who it is.
+    pub id: SpiffeId,
+    /// Where it lives.
+    pub addresses: Vec<IpAddr>,
+    /// The machine that it runs on, where that is known.
+    pub node: Option<String>,
+}
+
+/// A service: a name and addresses in front of workloads, or of something beyond the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceDocument {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its own addresses; none for a headless one.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports, each with the port of the workloads that it stands for.
+    pub ports: Vec<ServicePort>,
+    /// The labels of the workloads behind it, in its own namespace; none where what is behind is not in the mesh.
+    pub workloads: Option<BTreeMap<String, String>>,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The service's own.
+    pub port: u16,
+    /// The workload's.
+    pub target_port: u16,
+}
+
+/// One document about who lives where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceDocument {
+    /// A workload.
+    Workload(WorkloadDocument),
+    /// A service.
+    Service(ServiceDocument),
+}
+
+impl PlaceDocument {
+    /// Whether a document's kind is one that is read here.
+    pub fn is_place(document: &Document) -> bool {
+        matches!(document.peek("kind"), Some("Workload" | "Service"))
+    }
+
+    /// Reads one document; a workload's identity is one of `trust_domain`.
+    ///
+    /// # Errors
+    /// All its faults, with line and column; an unknown field is one.
+    pub fn read(document: &Document, trust_domain: &TrustDomain) -> Result<Self, Problems> {
+        document.read(|fields| {
+            let version = fields.required("apiVersion", |item| item.one_of(&[(API_VERSION, ())]));
+            let kind = fields.required("kind", |item| {
+                item.one_of(&[("Workload", true), ("Service", false)])
+            });
+            let meta = fields.required("metadata", |item| item.fields(meta));
+            let spec = |fields: &mut Fields<'_>| {
+                fields.required("spec", |item| {
+                    item.fields(|fields| match kind? {
+                        true => workload(fields, meta?, trust_domain).map(Self::Workload),
+                        false => service(fields, meta?).map(Self::Service),
+                    })
+                })
+            };
+            let spec = spec(fields);
+            version?;
+            spec
+        })
+    }
+}
+
+struct Meta {
+    namespace: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+fn meta(fields: &mut Fields<'_>) -> Option<Meta> {
+    let namespace = fields.required("namespace", |item| item.text());
+    let name = fields.required("name", |item| item.text());
+    let labels = fields.default("labels", "{}", |item| item.text_map());
+    Some(Meta {
+        namespace: namespace?,
+        name: name?,
+        labels: labels?,
+    })
+}
+
+fn workload(fields: &mut Fields<'_>, meta: Meta, trust_domain: &TrustDomain) -> Option<WorkloadDocument> {
+    let id = fields.required("serviceAccount", |item| {
+        item.checked(|account| SpiffeId::workload(trust_domain, &meta.namespace, account))
+    });
+    let addresses = fields.required("addresses", |item| item.non_empty_list(|item| address(&item)));
+    let node = fields.optional("node", |item| item.text());
+    Some(WorkloadDocument {
+        namespace: meta.namespace,
+        name: meta.name,
+        labels: meta.labels,
+        id: id?,
+        addresses: addresses?,
+        node: node?,
+    })
+}
+
+fn service(fields: &mut Fields<'_>, meta: Meta) -> Option<ServiceDocument> {
+    let addresses = fields.default("addresses", "[]", |item| item.list(|item| address(&item)));
+    let ports = fields.required("ports", |item| item.non_empty_list(|item| item.fields(port)));
+    let workloads = fields.optional("workloads", |item| {
+        item.fields(|fields| fields.required("labels", |item| item.non_empty_text_map()))
+    });
+    Some(ServiceDocument {
+        name: ServiceName {
+            namespace: Arc::from(meta.namespace),
+            name: Arc::from(meta.name),
+        },
+        addresses: addresses?,
+        ports: ports?,
+        workloads: workloads?,
+    })
+}
+
+fn port(fields: &mut Fields<'_>) -> Option<ServicePort> {
+    let port = fields.required("port", |item| item.port());
+    let target = fields.optional("targetPort", |item| item.port());
+    Some(ServicePort {
+        port: port?,
+        target_port: target?.or(port)?,
+    })
+}
+
+/// An address of somebody: not one that means everybody, or this machine alone.
+fn address(item: &Item<'_>) -> Option<IpAddr> {
+    let address: IpAddr = item.parsed()?;
+    let address = address.to_canonical();
+    if address.is_unspecified() || address.is_multicast() {
+        return item.fail(format!("{address} is nobody's address"));
+    }
+    Some(address)
+}

@@ -1,0 +1,193 @@
+//! Maps addresses to who lives there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrule_identity::SpiffeId;
+use ferrule_policy::ServiceName;
+
+use super::document::{PlaceDocument, ServiceDocument, WorkloadDocument};
+use crate::net::address::{OriginalDst, UpstreamAddr};
+
+/// Who lives where, at one time. A value.
+#[derive(Debug, Default)]
+pub struct Map {
+    workloads: HashMap<IpAddr, Arc<WorkloadDocument>>,
+    /// Addresses that more than one workload claims.
+    contested: HashSet<IpAddr>,
+    services: HashMap<(IpAddr, u16), Arc<Standing>>,
+    by_name: BTreeMap<(ServiceName, u16), Arc<Standing>>,
+    /// Addresses of services, whatever the port.
+    service_addresses: HashMap<IpAddr, ServiceName>,
+}
+
+/// What stands behind one port of a service.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    name: ServiceName,
+    /// None where what is behind is not in the mesh.
+    endpoints: Option<Vec<Endpoint>>,
+}
+
+/// A workload to dial, and who it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where.
+    pub address: UpstreamAddr,
+    /// Who.
+    pub id: SpiffeId,
+}
+
+/// Who is expected at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Workloads of the mesh: one, or those behind a service. None of them may be alive.
+    Mesh {
+        /// The service that was called, where one was.
+        service: Option<ServiceName>,
+        /// Whom to dial, each as good as the others.
+        endpoints: Vec<Endpoint>,
+    },
+    /// A service that is known not to be in the mesh.
+    Unmeshed {
+        /// The service.
+        service: ServiceName,
+    },
+    /// An address of a service, at a port that the service does not have.
+    NoSuchPort {
+        /// The service.
+        service: ServiceName,
+    },
+    /// Nothing is known of the address.
+    Unknown,
+}
+
+impl Map {
+    /// Joins the documents. Where two workloads claim one address, nobody is expected there: an identity must not
+    /// depend on the order of files, and the address is still one of the mesh.
+    pub fn new(documents: &[PlaceDocument]) -> Self {
+        let mut map = Self::default();
+        let workloads: Vec<Arc<WorkloadDocument>> = documents
+            .iter()
+            .filter_map(|document| match document {
+                PlaceDocument::Workload(workload) => Some(Arc::new(workload.clone())),
+                PlaceDocument::Service(_) => None,
+            })
+            .collect();
+        for workload in &workloads {
+            for address in &workload.addresses {
+                if map.workloads.insert(*address, Arc::clone(workload)).is_some() {
+                    map.contested.insert(*address);
+                }
+            }
+        }
+        let contested = &map.contested;
+        map.workloads.retain(|address, _| !contested.contains(address));
+        for document in documents {
+            if let PlaceDocument::Service(service) = document {
+                map.add_service(service, &workloads);
+            }
+        }
+        map
+    }
+
+    fn add_service(&mut self, service: &ServiceDocument, workloads: &[Arc<WorkloadDocument>]) {
+        let is_behind = |workload: &WorkloadDocument, labels: &BTreeMap<String, String>| {
+            *workload.namespace == *service.name.namespace
+                && labels
+                    .iter()
+                    .all(|(name, value)| workload.labels.get(name) == Some(value))
+        };
+        for address in &service.addresses {
+            self.service_addresses.insert(*address, service.name.clone());
+        }
+        for port in &service.ports {
+            let endpoints = service.workloads.as_ref().map(|labels| {
+                let behind = workloads.iter().filter(|workload| is_behind(workload, labels));
+                let alive = behind.flat_map(|workload| {
+                    let known = workload.addresses.iter();
+                    let known = known.filter(|address| self.workloads.contains_key(*address));
+                    known.map(|address| Endpoint {
+                        address: UpstreamAddr::new((*address, port.target_port).into()),
+                        id: workload.id.clone(),
+                    })
+                });
+                alive.collect()
+            });
+            let standing = Arc::new(Standing {
+                name: service.name.clone(),
+                endpoints,
+            });
+            for address in &service.addresses {
+                self.services.insert((*address, port.port), Arc::clone(&standing));
+            }
+            self.by_name.insert((service.name.clone(), port.port), standing);
+        }
+    }
+
+    /// Who is expected where the application dialled.
+    pub fn at(&self, original: OriginalDst) -> Place {
+        let (ip, port) = (original.ip(), original.port());
+        if let Some(standing) = self.services.get(&(ip, port)) {
+            return standing.place();
+        }
+        if let Some(workload) = self.workloads.get(&ip) {
+            let endpoint = Endpoint {
+                address: original.upstream(),
+                id: workload.id.clone(),
+            };
+            return Place::Mesh {
+                service: None,
+                endpoints: vec![endpoint],
+            };
+        }
+        if self.contested.contains(&ip) {
+            return Place::Mesh {
+                service: None,
+                endpoints: Vec::new(),
+            };
+        }
+        match self.service_addresses.get(&ip) {
+            Some(service) => Place::NoSuchPort {
+                service: service.clone(),
+            },
+            None => Place::Unknown,
+        }
+    }
+
+    /// Who is expected behind a port of a service that is called by its name.
+    pub fn behind(&self, service: &ServiceName, port: u16) -> Place {
+        match self.by_name.get(&(service.clone(), port)) {
+            Some(standing) => standing.place(),
+            None => Place::Unknown,
+        }
+    }
+
+    /// The workload that lives at `address`, to tell whether a caller must come in TLS; a proof of nothing.
+    pub fn workload(&self, address: IpAddr) -> Option<&WorkloadDocument> {
+        self.workloads.get(&address).map(AsRef::as_ref)
+    }
+
+    /// How many workloads and ports of services are known.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.workloads.len(), self.by_name.len())
+    }
+}
+
+impl Standing {
+    fn place(&self) -> Place {
+        match &self.endpoints {
+            Some(endpoints) => Place::Mesh {
+                service: Some(self.name.clone()),
+                endpoints: endpoints.clone(),
+            },
+            None => Place::Unmeshed {
+                service: self.name.clone(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Asks a small map who lives where.
+
+use ferrule_document::{Document, Limits};
+use ferrule_identity::TrustDomain;
+
+use super::*;
+
+const TEXT: &str = "
+apiVersion: ferrule.dev/v1alpha1
+kind: Workload
+metadata: { namespace: shop, name: api-1, labels: { app: api } }
+spec: { serviceAccount: api, addresses: [10.0.0.1] }
+---
+apiVersion: ferrule.dev/v1alpha1
+kind: Workload
+metadata: { namespace: shop, name: api-2, labels: { app: api } }
+spec: { serviceAccount: api, addresses: [10.0.0.2, \"fd00::2\"] }
+---
+apiVersion: ferrule.dev/v1alpha1
+kind: Workload
+metadata: { namespace: other, name: api, labels: { app: api } }
+spec: { serviceAccount: api, addresses: [10.0.0.3] }
+---
+apiVersion: ferrule.dev/v1alpha1
+kind: Service
+metadata: { namespace: shop, name: api }
+spec: { addresses: [10.1.0.1], ports: [{ port: 80, targetPort: 8080 }], workloads: { labels: { app: api } } }
+---
+apiVersion: ferrule.dev/v1alpha1
+kind: Service
+metadata: { namespace: legacy, name: ldap }
+spec: { addresses: [10.1.0.2], ports: [{ port: 389 }] }
+";
+
+fn map(text: &str) -> Map {
+    let domain = TrustDomain::parse("shop.local").unwrap();
+    let documents = Document::parse("places.yaml", text.as_bytes(), Limits::default()).unwrap();
+    let read: Vec<_> = documents
+        .iter()
+        .map(|document| PlaceDocument::read(document, &domain).unwrap())
+        .collect();
+    Map::new(&read)
+}
+
+fn at(map: &Map, address: &str) -> Place {
+    map.at(OriginalDst::new(address.parse().unwrap()))
+}
+
+#[test]
+fn a_service_leads_to_the_workloads_of_its_own_namespace() {
+    let Place::Mesh { service, endpoints } = at(&map(TEXT), "10.1.0.1:80") else {
+        panic!("the service is in the mesh");
+    };
+    assert_eq!(service.unwrap().to_string(), "api.shop");
+    let found: Vec<String> = endpoints
+        .iter()
+        .map(|endpoint| endpoint.address.to_string())
+        .collect();
+    assert_eq!(found, ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::2]:8080"]);
+    assert!(
+        endpoints
+            .iter()
+            .all(|one| one.id.as_str() == "spiffe://shop.local/ns/shop/sa/api")
+    );
+}
+
+#[test]
+fn a_workload_is_expected_at_its_own_address() {
+    let Place::Mesh { service, endpoints } = at(&map(TEXT), "10.0.0.3:22") else {
+        panic!("the workload is in the mesh");
+    };
+    assert_eq!(service, None);
+    assert_eq!(endpoints[0].id.as_str(), "spiffe://shop.local/ns/other/sa/api");
+    assert_eq!(endpoints[0].address.to_string(), "10.0.0.3:22");
+}
+
+#[test]
+fn what_is_not_known_is_told_apart() {
+    let map = map(TEXT);
+    assert!(matches!(at(&map, "10.1.0.2:389"), Place::Unmeshed { .. }));
+    assert!(matches!(at(&map, "10.1.0.1:81"), Place::NoSuchPort { .. }));
+    assert_eq!(at(&map, "10.9.9.9:80"), Place::Unknown);
+}
+
+#[test]
+fn an_address_that_two_claim_is_nobodys() {
+    let twice = format!(
+        "{TEXT}---\n{}",
+        TEXT.split("---").next().unwrap().replace("api-1", "thief")
+    );
+    assert!(matches!(at(&map(&twice), "10.0.0.1:80"), Place::Mesh { endpoints, .. } if endpoints.is_empty()));
+    assert!(matches!(at(&map(&twice), "10.0.0.2:80"), Place::Mesh { .. }));
+}

@@ -1,0 +1,69 @@
+//! Opens connections as the proxy's own: marked where a mark tells them, never waiting longer than allowed.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::address::UpstreamAddr;
+use super::socket::{KeepAlive, prepare};
+
+/// How the proxy dials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialing {
+    /// The mark (`SO_MARK`) by which the redirect rules know the proxy's own connections.
+    pub mark: Option<u32>,
+    /// How long a connect may take.
+    pub limit: Duration,
+    /// The probes of the connection.
+    pub keepalive: KeepAlive,
+}
+
+/// Connects to `target`.
+///
+/// # Errors
+/// When nobody answers in time, or the system or the other end refuses.
+pub async fn dial(target: UpstreamAddr, how: &Dialing) -> Result<TcpStream, DialError> {
+    let limit = how.limit;
+    match timeout(limit, connect(target, how)).await {
+        Err(_) => Err(DialError::Timeout { target, limit }),
+        Ok(Err(source)) => Err(DialError::Refused { target, source }),
+        Ok(Ok(stream)) => Ok(stream),
+    }
+}
+
+async fn connect(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
+    let socket = match target.socket() {
+        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(mark) = how.mark {
+        SockRef::from(&socket).set_mark(mark)?;
+    }
+    let stream = socket.connect(target.socket()).await?;
+    prepare(&stream, how.keepalive)?;
+    Ok(stream)
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nobody answered in time.
+    #[error("no answer from {target} within {limit:?}")]
+    Timeout {
+        /// The address.
+        target: UpstreamAddr,
+        /// How long.
+        limit: Duration,
+    },
+    /// The system or the other end refused.
+    #[error("cannot reach {target}")]
+    Refused {
+        /// The address.
+        target: UpstreamAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}

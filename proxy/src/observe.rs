@@ -1,0 +1,6 @@
+//! Tells what happens to connections: lines, counters, the table of those that are open.
+
+pub mod account;
+pub mod book;
+pub mod live;
+pub mod metrics;

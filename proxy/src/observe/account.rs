@@ -1,0 +1,201 @@
+//! Gathers what is known of one connection, and writes its line of the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ferrule_identity::{PeerIdentity, SpiffeId};
+use tracing::info;
+
+use crate::authz::permit::{Direction, Judged};
+use crate::closed::Closed;
+use crate::config::Own;
+use crate::forward::relay::Moved;
+use crate::net::address::ClientAddr;
+use crate::tls::handshake::Agreed;
+
+/// How a connection is protected between the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// It did not come that far.
+    None,
+    /// By TLS, both sides verified.
+    Mutual,
+    /// Not at all.
+    Plaintext,
+    /// It does not leave the workload.
+    Local,
+}
+
+/// What is known of one connection; it fills up on the way.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The number of the connection, for log lines and the debug socket; no two of a process have the same.
+    pub id: u64,
+    own: Arc<Own>,
+    began: Instant,
+    direction: Direction,
+    client: ClientAddr,
+    /// Where it was going.
+    pub destination: Option<SocketAddr>,
+    /// Who opened it, as far as that was proved.
+    pub source_id: Option<SpiffeId>,
+    /// To whom it goes: the workload itself, or who is expected there.
+    pub destination_id: Option<SpiffeId>,
+    /// The service that was called.
+    pub service: String,
+    /// How it is protected.
+    pub tls: Tls,
+    /// What TLS agreed on.
+    pub agreed: Option<Agreed>,
+    /// The serial number of the peer's certificate.
+    pub peer_serial: String,
+    /// What the rules said.
+    pub judged: Option<Judged>,
+}
+
+/// Whether a line is about the end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Open,
+    Close,
+}
+
+impl Account {
+    /// A connection from `client` of which nothing else is known.
+    pub fn new(id: u64, own: Arc<Own>, direction: Direction, client: ClientAddr) -> Self {
+        Self {
+            id,
+            own,
+            began: Instant::now(),
+            direction,
+            client,
+            destination: None,
+            source_id: None,
+            destination_id: None,
+            service: String::new(),
+            tls: Tls::None,
+            agreed: None,
+            peer_serial: String::new(),
+            judged: None,
+        }
+    }
+
+    /// Which way it goes.
+    pub const fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The one who opened it.
+    pub const fn client(&self) -> ClientAddr {
+        self.client
+    }
+
+    /// When it was accepted.
+    pub const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes what a handshake proved.
+    pub fn secured(&mut self, peer: &PeerIdentity, agreed: Agreed) {
+        self.tls = Tls::Mutual;
+        self.agreed = Some(agreed);
+        self.peer_serial = peer.serial().to_string();
+        match self.direction {
+            Direction::Inbound => self.source_id = Some(peer.id().clone()),
+            Direction::Outbound => self.destination_id = Some(peer.id().clone()),
+        }
+    }
+
+    /// `allow`, `audit` or `deny`; `none` before the rules were asked.
+    pub fn verdict(&self) -> &'static str {
+        self.judged.as_ref().map_or("none", |judged| judged.verdict)
+    }
+
+    /// The line at the end.
+    pub fn log_close(&self, closed: &Closed, moved: &Moved) {
+        self.log(Event::Close, closed.reason.word(), &closed.detail, moved);
+    }
+
+    /// The line of a connection that has been open for a while.
+    pub fn log_open(&self, moved: &Moved) {
+        self.log(Event::Open, "", "", moved);
+    }
+
+    fn log(&self, event: Event, reason: &str, detail: &str, moved: &Moved) {
+        let judged = self.judged.as_ref();
+        let audited = judged
+            .map(|judged| judged.sentence.as_str())
+            .filter(|_| detail.is_empty());
+        let text = |id: &Option<SpiffeId>| id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let agreed = self.agreed.unwrap_or(Agreed {
+            version: "",
+            group: "",
+            cipher: "",
+        });
+        let destination = self.destination;
+        info!(
+            target: "access",
+            event = match event { Event::Open => "open", Event::Close => "close" },
+            connection_id = format_args!("{:016x}", self.id),
+            direction = self.direction.word(),
+            namespace = self.own.namespace,
+            pod = self.own.name,
+            node = self.own.node,
+            src_id = text(&self.source_id),
+            dst_id = text(&self.destination_id),
+            src_addr = %self.client,
+            dst_addr = destination.map(|to| to.ip().to_string()).unwrap_or_default(),
+            dst_port = destination.map_or(0, |to| to.port()),
+            service = self.service,
+            tls = self.tls.word(),
+            tls_version = agreed.version,
+            tls_group = agreed.group,
+            tls_cipher = agreed.cipher,
+            peer_serial = self.peer_serial,
+            verdict = self.verdict(),
+            rule = judged.map(|judged| judged.rule.as_str()).unwrap_or_default(),
+            reason,
+            detail = audited.unwrap_or(detail),
+            bytes_in = moved.inward(),
+            bytes_out = moved.outward(),
+            duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            reused = false,
+            "connection"
+        );
+    }
+
+    /// The same for the debug socket.
+    pub fn to_json(&self, moved: &Moved) -> serde_json::Value {
+        serde_json::json!({
+            "connection_id": format!("{:016x}", self.id),
+            "direction": self.direction.word(),
+            "src_id": self.source_id.as_ref().map(ToString::to_string),
+            "dst_id": self.destination_id.as_ref().map(ToString::to_string),
+            "src_addr": self.client.to_string(),
+            "dst_addr": self.destination.map(|to| to.ip().to_string()),
+            "dst_port": self.destination.map(|to| to.port()),
+            "service": self.service,
+            "tls": self.tls.word(),
+            "tls_group": self.agreed.map(|agreed| agreed.group),
+            "peer_serial": self.peer_serial,
+            "verdict": self.verdict(),
+            "rule": self.judged.as_ref().map(|judged| judged.rule.as_str()),
+            "bytes_in": moved.inward(),
+            "bytes_out": moved.outward(),
+            "duration_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+impl Tls {
+    /// The word for it in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Mutual => "mutual",
+            Self::Plaintext => "plaintext",
+            Self::Local => "local",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Keeps the books of one worker: who is open, who has ended, how.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrule_daemon::metrics::{Counter, Gauge, Histogram};
+
+use super::account::{Account, Tls};
+use super::live::{Live, Shard};
+use super::metrics::ProxyMetrics;
+use crate::authz::permit::Direction;
+use crate::closed::{Blame, CloseReason, Closed};
+use crate::config::Own;
+use crate::forward::relay::Moved;
+use crate::net::address::ClientAddr;
+
+/// The books of one worker; cheap to clone. Counters are looked up once for each set of labels: the families are
+/// locked while somebody reads them, and no connection waits for a reader.
+#[derive(Clone)]
+pub struct Book(Rc<Inner>);
+
+struct Inner {
+    own: Arc<Own>,
+    metrics: ProxyMetrics,
+    shard: Shard,
+    next: Cell<u64>,
+    ended: RefCell<HashMap<Ending, Counter>>,
+    refused: RefCell<HashMap<(Direction, CloseReason), Counter>>,
+    handshakes: RefCell<HashMap<(&'static str, &'static str), Histogram>>,
+    plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
+    inbound: Counts,
+    outbound: Counts,
+}
+
+type Ending = (Direction, Tls, &'static str, CloseReason);
+
+struct Counts {
+    open: Gauge,
+    bytes_in: Counter,
+    bytes_out: Counter,
+}
+
+/// A connection that is on the books; dropping it takes it off.
+pub struct Entry {
+    book: Book,
+    account: Arc<Account>,
+    moved: Arc<Moved>,
+}
+
+impl Book {
+    /// Empty books of the worker number `worker`, whose open connections are to be seen in `shard`.
+    pub fn new(own: Arc<Own>, metrics: ProxyMetrics, shard: Shard, worker: u16) -> Self {
+        let counts = |direction: Direction| {
+            let word = direction.word();
+            Counts {
+                open: metrics.open.get_or_create_owned(&[("direction", word)]),
+                bytes_in: metrics
+                    .bytes
+                    .get_or_create_owned(&[("direction", word), ("flow", "in")]),
+                bytes_out: metrics
+                    .bytes
+                    .get_or_create_owned(&[("direction", word), ("flow", "out")]),
+            }
+        };
+        Self(Rc::new(Inner {
+            own,
+            inbound: counts(Direction::Inbound),
+            outbound: counts(Direction::Outbound),
+            metrics,
+            shard,
+            next: Cell::new(u64::from(worker) << 48),
+            ended: RefCell::default(),
+            refused: RefCell::default(),
+            handshakes: RefCell::default(),
+            plaintext: RefCell::default(),
+        }))
+    }
+
+    /// A new account for a connection that was just accepted.
+    pub fn account(&self, direction: Direction, client: ClientAddr) -> Account {
+        let id = self.0.next.get() + 1;
+        self.0.next.set(id);
+        Account::new(id, Arc::clone(&self.0.own), direction, client)
+    }
+
+    /// Enters a connection that carries bytes from now on.
+    pub fn enter(&self, account: Account) -> Entry {
+        let (account, moved) = (Arc::new(account), Arc::new(Moved::default()));
+        self.0.counts(account.direction()).open.inc();
+        self.0.shard.enter(Live {
+            account: Arc::clone(&account),
+            moved: Arc::clone(&moved),
+        });
+        Entry {
+            book: self.clone(),
+            account,
+            moved,
+        }
+    }
+
+    /// Records the end of a connection that was never entered.
+    pub fn refused(&self, account: &Account, closed: &Closed) {
+        self.ended(account, closed, &Moved::default());
+    }
+
+    fn ended(&self, account: &Account, closed: &Closed, moved: &Moved) {
+        let inner = &*self.0;
+        let (direction, reason) = (account.direction(), closed.reason);
+        let key = (direction, account.tls, account.verdict(), reason);
+        inner
+            .ended
+            .borrow_mut()
+            .entry(key)
+            .or_insert_with(|| {
+                inner.metrics.connections.get_or_create_owned(&[
+                    ("direction", direction.word()),
+                    ("tls", account.tls.word()),
+                    ("verdict", account.verdict()),
+                    ("reason", reason.word()),
+                ])
+            })
+            .inc();
+        if reason.blame() == Blame::Policy || reason == CloseReason::Plaintext {
+            inner
+                .refused
+                .borrow_mut()
+                .entry((direction, reason))
+                .or_insert_with(|| {
+                    let labels = [("direction", direction.word()), ("reason", reason.word())];
+                    inner.metrics.denied.get_or_create_owned(&labels)
+                })
+                .inc();
+        }
+        let counts = inner.counts(direction);
+        counts.bytes_in.inc_by(moved.inward());
+        counts.bytes_out.inc_by(moved.outward());
+        account.log_close(closed, moved);
+    }
+
+    /// Counts a connection in clear, with the reason why it is.
+    pub fn plaintext(&self, direction: Direction, reason: &'static str) {
+        let make = || {
+            let labels = [("direction", direction.word()), ("reason", reason)];
+            self.0.metrics.plaintext.get_or_create_owned(&labels)
+        };
+        let mut counters = self.0.plaintext.borrow_mut();
+        counters.entry((direction, reason)).or_insert_with(make).inc();
+    }
+
+    /// Counts a client that said nothing for the time that it is waited for in permissive mode.
+    pub fn waited(&self) {
+        self.0.metrics.silent.inc();
+    }
+
+    /// Measures a handshake of one `side`, with the word for its outcome.
+    pub fn handshake(&self, side: &'static str, outcome: &'static str, took: Duration) {
+        let make = || {
+            let labels = [("side", side), ("outcome", outcome)];
+            self.0.metrics.handshakes.get_or_create_owned(&labels)
+        };
+        let mut histograms = self.0.handshakes.borrow_mut();
+        histograms
+            .entry((side, outcome))
+            .or_insert_with(make)
+            .observe(took.as_secs_f64());
+    }
+
+    /// Writes the lines of connections that have been open for [`OPEN_LINE`]; for ever, beside them.
+    pub async fn mind(&self) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Numbers grow with the time of acceptance, so the last one that had its line divides old from new.
+        let mut last = 0;
+        loop {
+            tick.tick().await;
+            while let Some(live) = self.0.shard.next_after(last) {
+                if live.account.began().elapsed() < OPEN_LINE {
+                    break;
+                }
+                last = live.account.id;
+                live.account.log_open(&live.moved);
+            }
+        }
+    }
+}
+
+impl Inner {
+    const fn counts(&self, direction: Direction) -> &Counts {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+}
+
+impl Entry {
+    /// What the connection moved so far.
+    pub fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// Records the end.
+    pub fn close(self, closed: &Closed) {
+        self.book.ended(&self.account, closed, &self.moved);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.book.0.counts(self.account.direction()).open.dec();
+        self.book.0.shard.leave(self.account.id);
+    }
+}
+
+/// How long a connection is open before it has a line of its own.
+pub const OPEN_LINE: Duration = Duration::from_secs(60);

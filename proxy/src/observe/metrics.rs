@@ -1,0 +1,61 @@
+//! Names what is counted.
+
+use ferrule_daemon::metrics::{Buckets, Counter, Family, Gauge, Histogram, Metrics};
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The counters of the sidecar; cheap to clone. Every label's value is one of a fixed few.
+#[derive(Debug, Clone)]
+pub struct ProxyMetrics {
+    /// Ended connections: direction, tls, verdict, reason.
+    pub connections: Family<Labels<4>, Counter>,
+    /// Open connections: direction.
+    pub open: Family<Labels<1>, Gauge>,
+    /// Bytes of applications: direction, flow.
+    pub bytes: Family<Labels<2>, Counter>,
+    /// Handshakes: side, outcome.
+    pub handshakes: Family<Labels<2>, Histogram, Buckets>,
+    /// Connections in clear: direction, reason.
+    pub plaintext: Family<Labels<2>, Counter>,
+    /// Refusals by rules or trust: direction, reason.
+    pub denied: Family<Labels<2>, Counter>,
+    /// Clients of permissive ports who said nothing for the time that they are waited for.
+    pub silent: Counter,
+    /// Ends of certificates in seconds since the epoch: kind.
+    pub not_after: Family<Labels<1>, Gauge>,
+    /// The sequence of the trust bundle.
+    pub bundle_generation: Gauge,
+    /// How far our clock is behind the CA's.
+    pub clock_skew: Gauge,
+    /// Rules in force.
+    pub rules: Gauge,
+}
+
+impl ProxyMetrics {
+    /// Adds them to `metrics`; once for each program.
+    pub fn register(metrics: &Metrics) -> Self {
+        Self {
+            connections: metrics.family("connections", "Connections that have ended, by how"),
+            open: metrics.family("connections_open", "Connections that are open"),
+            bytes: metrics.family("bytes", "Bytes of applications that were carried"),
+            handshakes: metrics.histograms(
+                "handshake_duration_seconds",
+                "How long TLS handshakes took",
+                &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0],
+            ),
+            plaintext: metrics.family("plaintext", "Connections that were carried or offered in clear"),
+            denied: metrics.family("denied", "Connections that rules or trust refused"),
+            silent: metrics.counter(
+                "sniff_timeouts",
+                "Connections in permissive mode whose client said nothing for the time that it is waited for",
+            ),
+            not_after: metrics.family(
+                "certificate_not_after_timestamp_seconds",
+                "When certificates end, in seconds since the epoch",
+            ),
+            bundle_generation: metrics.gauge("bundle_generation", "The sequence number of the trust bundle"),
+            clock_skew: metrics.gauge("clock_skew_seconds", "How far this clock is behind the CA's"),
+            rules: metrics.gauge("rules", "Rules in force"),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Takes connections from the workload.
+
+pub mod connection;
+pub mod route;

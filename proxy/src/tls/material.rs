@@ -1,0 +1,87 @@
+//! Holds what every handshake needs: the certificate to show, whom to trust, the time.
+
+use std::sync::Arc;
+
+use ferrule_daemon::clock::Clock;
+use ferrule_identity::tls::{
+    Expected, Now, Outcome, PeerVerifier, Presented, TlsError, TrustCell, peer_client_config,
+    peer_server_config,
+};
+use ferrule_identity::{Lifetime, SerialNumber, SpiffeId, Timestamp, WorkloadCertificate};
+use rustls::{ClientConfig, ServerConfig};
+
+/// The framing in which the TLS stream is the application's bytes, as ALPN names it.
+pub const RAW: &[u8] = b"ferrule-raw";
+
+/// What handshakes need while one certificate is in use. Made anew for each certificate, shared by all workers.
+pub struct Material {
+    own: Presented,
+    id: SpiffeId,
+    serial: SerialNumber,
+    lifetime: Lifetime,
+    trust: Arc<TrustCell>,
+    now: Arc<dyn Now>,
+}
+
+impl Material {
+    /// Prepares `certificate` for handshakes; whom to trust is read from `trust` at each of them.
+    ///
+    /// # Errors
+    /// When rustls does not take the certificate's key.
+    pub fn new(
+        certificate: &WorkloadCertificate,
+        trust: Arc<TrustCell>,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            own: Presented::workload(certificate)?,
+            id: certificate.id().clone(),
+            serial: certificate.serial().clone(),
+            lifetime: certificate.lifetime(),
+            trust,
+            now: Arc::new(move || Timestamp::from_unix(clock.unix())),
+        })
+    }
+
+    /// Who shows it.
+    pub const fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The certificate's serial number.
+    pub const fn serial(&self) -> &SerialNumber {
+        &self.serial
+    }
+
+    /// The certificate's life.
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// Settings for one handshake as the side that is dialled, whose verification goes to `outcome`. Any identity
+    /// that is in order passes; whether it is let in is the gate's business.
+    ///
+    /// # Errors
+    /// When rustls does not take the settings.
+    pub fn server(&self, outcome: &Outcome) -> Result<ServerConfig, TlsError> {
+        let verifier =
+            PeerVerifier::new(Arc::clone(&self.trust), Expected::Anyone).reporting_to(outcome.clone());
+        peer_server_config(verifier, &self.own, &[RAW], Arc::clone(&self.now))
+    }
+
+    /// Settings for one handshake as the side that dials `expected`, whose verification goes to `outcome`.
+    ///
+    /// # Errors
+    /// When rustls does not take the settings.
+    pub fn client(&self, expected: SpiffeId, outcome: &Outcome) -> Result<ClientConfig, TlsError> {
+        let verifier =
+            PeerVerifier::new(Arc::clone(&self.trust), Expected::one(expected)).reporting_to(outcome.clone());
+        peer_client_config(verifier, &self.own, &[RAW], Arc::clone(&self.now))
+    }
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Material({}, {})", self.id, self.serial)
+    }
+}

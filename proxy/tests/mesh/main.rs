@@ -1,0 +1,9 @@
+//! Runs pairs of sidecars on loopback, with explicit listeners, certificate files and a folder of rules.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod carrying;
+mod openssl;
+mod pki;
+mod refusing;
+mod sidecar;

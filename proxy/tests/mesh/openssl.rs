@@ -1,0 +1,106 @@
+//! OpenSSL, which knows nothing of the mesh, is the peer.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use crate::pki::Files;
+use crate::sidecar::{API, Mesh, dial, rest};
+
+fn client(to: SocketAddr, files: &Files, more: &[&str]) -> Child {
+    Command::new("openssl")
+        .args(["s_client", "-connect", &to.to_string(), "-quiet", "-verify_quiet"])
+        .arg("-cert")
+        .arg(&files.chain)
+        .arg("-key")
+        .arg(&files.key)
+        .arg("-CAfile")
+        .arg(&files.bundle)
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn openssl_with_a_workloads_certificate_is_let_in() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    let api = mesh.api_sidecar("");
+    let mut child = client(api.door(0), &mesh.web, &[]);
+    child.stdin.as_mut().unwrap().write_all(b"hello").unwrap();
+    let mut server = mesh.accept();
+    let mut heard = [0; 5];
+    server.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    server.write_all(b"world").unwrap();
+    drop(server);
+    let said = child.wait_with_output().unwrap().stdout;
+    assert_eq!(said, b"world");
+    api.counts(&["connections_total", "tls=\"mutual\"", "allow"]);
+}
+
+// B4: nothing below TLS 1.3.
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn tls_1_2_is_refused() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    let api = mesh.api_sidecar("");
+    let child = client(api.door(0), &mesh.web, &["-tls1_2"]);
+    assert!(!child.wait_with_output().unwrap().status.success());
+    api.counts(&["connections_total", "handshake_failed"]);
+}
+
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn openssl_is_a_server_that_the_sidecar_talks_to() {
+    let mesh = Mesh::new();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    let mut server = Command::new("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            &port.to_string(),
+            "-quiet",
+            "-Verify",
+            "4",
+            "-tls1_3",
+        ])
+        .arg("-cert")
+        .arg(&mesh.api.chain)
+        .arg("-key")
+        .arg(&mesh.api.key)
+        .arg("-CAfile")
+        .arg(&mesh.api.bundle)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let web = mesh.web_sidecar(port, API, "");
+    // Nobody listens until the program has started.
+    let mut client = loop {
+        let mut client = dial(web.door(0));
+        client.write_all(b"hello\n").unwrap();
+        server.stdin.as_mut().unwrap().write_all(b"world\n").unwrap();
+        let mut heard = [0; 6];
+        match client.read_exact(&mut heard) {
+            Ok(()) => {
+                assert_eq!(&heard, b"world\n");
+                break client;
+            }
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
+        }
+    };
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // A killed server did not say that it was done.
+    assert!(!rest(&mut client).1);
+}
