@@ -206,7 +206,10 @@ mod tests {
                 .filter(|sub| sub.get_name() != "help")
                 .for_each(|sub| check(sub, &path));
         }
-        check(&Cli::command(), "");
+        // Built as a whole first, so that each subcommand knows the arguments that all of them take.
+        let mut whole = Cli::command();
+        whole.build();
+        check(&whole, "");
     }
 
     #[test]

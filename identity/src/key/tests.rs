@@ -1,3 +1,5 @@
+//! Makes, reads, seals and refuses keys.
+
 use std::sync::OnceLock;
 
 use pkcs8::EncryptedPrivateKeyInfo;

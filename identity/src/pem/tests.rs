@@ -1,3 +1,5 @@
+//! Tries texts that are PEM, and texts that nearly are.
+
 use proptest::prelude::*;
 
 use super::*;

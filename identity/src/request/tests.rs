@@ -1,3 +1,5 @@
+//! Builds requests, and reads those that ask for too much.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
