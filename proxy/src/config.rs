@@ -230,3 +230,6 @@ where
 fn identity_of(trust_domain: &TrustDomain, namespace: &str, account: &str) -> Option<SpiffeId> {
     SpiffeId::workload(trust_domain, namespace, account).ok()
 }
+
+#[cfg(test)]
+mod tests;

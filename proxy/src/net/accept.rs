@@ -1,12 +1,11 @@
 //! Accepts connections, through shortages of descriptors and memory.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ferrule_daemon::drain::Drain;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::address::ClientAddr;
@@ -37,18 +36,16 @@ pub async fn accept_each(listener: TcpListener, drain: &Drain, mut take: impl Fn
             Err(_) => {}
         }
     }
-    while let Some(Ok((stream, address))) = waiting(&listener).await {
-        take(stream, ClientAddr::new(address));
+    // A listener tells of its queue only after the runtime has looked, so an empty answer needs a moment.
+    let end = Instant::now() + LAST_CALL;
+    while Instant::now() < end {
+        match timeout(MOMENT, listener.accept()).await {
+            Ok(Ok((stream, address))) => take(stream, ClientAddr::new(address)),
+            Ok(Err(error)) if is_shortage(&error) => return,
+            Ok(Err(_)) => {}
+            Err(_) => return,
+        }
     }
-}
-
-/// The next connection that is in the queue now.
-async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, std::net::SocketAddr)>> {
-    poll_fn(|context| match listener.poll_accept(context) {
-        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 /// Whether an error is about this machine and stays for a while, rather than about one client (accept(2)).
@@ -83,6 +80,12 @@ impl Complaint {
 
 /// How long accepting pauses after a shortage.
 pub const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a closing listener goes on with those that still arrive.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// How long the runtime has to look at the queue.
+const MOMENT: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 
 mod carrying;
 mod openssl;
+mod permissive;
 mod pki;
 mod refusing;
 mod sidecar;

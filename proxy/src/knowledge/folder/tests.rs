@@ -39,7 +39,7 @@ fn a_fault_refuses_everything_with_line_and_column() {
     fs::write(path.path().join("good.yaml"), ALLOW).unwrap();
     fs::write(path.path().join("wrong.yaml"), ALLOW.replace("ports:", "prots:")).unwrap();
     let error = folder.look().unwrap().unwrap_err();
-    assert!(error.to_string().contains("wrong.yaml:8:"), "{error}");
+    assert!(error.to_string().contains("wrong.yaml:9:"), "{error}");
     assert!(folder.look().is_none(), "the same fault is told once");
     fs::write(path.path().join("wrong.yaml"), "").unwrap();
     assert_eq!(folder.look().unwrap().unwrap().policy.rule_count(), 1);
