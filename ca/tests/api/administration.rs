@@ -212,20 +212,44 @@ async fn the_status_warns_thirty_fourteen_and_seven_days_before_the_end() {
     let day = std::time::Duration::from_secs(86_400);
     let about_the_root = async |now| {
         let status = ca.instance.overview().read(now).await.unwrap();
-        status.warnings.into_iter().filter(|warning| warning.contains("root")).collect::<Vec<_>>()
+        status
+            .warnings
+            .into_iter()
+            .filter(|warning| warning.contains("root"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(about_the_root(root.minus(day * 31)).await, Vec::<String>::new());
-    for (days, within) in [(29, "within 30 days"), (13, "within 14 days"), (6, "within 7 days")] {
+    for (days, within) in [
+        (29, "within 30 days"),
+        (13, "within 14 days"),
+        (6, "within 7 days"),
+    ] {
         let warnings = about_the_root(root.minus(day * days)).await;
-        assert!(warnings.len() == 1 && warnings[0].contains(within), "{days}: {warnings:?}");
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(within),
+            "{days}: {warnings:?}"
+        );
     }
     assert!(about_the_root(root.minus(day / 2)).await[0].contains("today"));
     assert!(about_the_root(root.plus(day)).await[0].contains("has ended"));
-    let signer = ca.instance.authorities.active_signer().unwrap().lifetime().not_after();
+    let signer = ca
+        .instance
+        .authorities
+        .active_signer()
+        .unwrap()
+        .lifetime()
+        .not_after();
     let status = ca.instance.overview().read(signer.minus(day * 10)).await.unwrap();
-    assert!(status.warnings[0].contains("signing certificate"), "{:?}", status.warnings);
+    assert!(
+        status.warnings[0].contains("signing certificate"),
+        "{:?}",
+        status.warnings
+    );
     let metrics = ca.metrics.encode().unwrap();
-    let line = format!("ferrule_certificate_not_after_timestamp_seconds{{kind=\"root\"}} {}", root.unix());
+    let line = format!(
+        "ferrule_certificate_not_after_timestamp_seconds{{kind=\"root\"}} {}",
+        root.unix()
+    );
     assert!(metrics.contains(&line), "{metrics}");
     ca.stop().await;
 }

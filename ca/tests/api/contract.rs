@@ -329,7 +329,14 @@ async fn schemathesis_finds_no_difference() {
         .args(["--url", &format!("https://127.0.0.1:{}", ca.port), "--tls-verify"])
         .arg(&trusted)
         // A random request is never a signed one: that it is refused is right.
-        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--max-examples", "25"]);
+        .args([
+            "--checks",
+            "all",
+            "--exclude-checks",
+            "positive_data_acceptance",
+            "--max-examples",
+            "25",
+        ]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap();
