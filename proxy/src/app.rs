@@ -13,7 +13,7 @@ use ferrule_daemon::drain::Drain;
 use ferrule_daemon::https::ServerMetrics;
 use ferrule_daemon::logging::Levels;
 use ferrule_daemon::metrics::Metrics;
-use ferrule_daemon::ready::Readiness;
+use ferrule_daemon::ready::{Latch, Readiness};
 use ferrule_daemon::signals::{Asking, Signals};
 use ferrule_daemon::stop::{Ended, Program};
 use ferrule_daemon::tasks::Tasks;
@@ -24,7 +24,7 @@ use crate::config::{CaptureConfig, Config};
 use crate::control::credentials::{Publisher, keep};
 use crate::control::{debug, redirect};
 use crate::knowledge::folder::Folder;
-use crate::knowledge::{self, Source as _};
+use crate::knowledge::{self, News, Source as _};
 use crate::net::address::ListenAddr;
 use crate::observe::live::Shard;
 use crate::observe::metrics::ProxyMetrics;
@@ -102,19 +102,7 @@ impl Proxy {
             let latch = readiness.latch("rules");
             let folder = Folder::new(folder.clone(), config.mesh.clone());
             spawn(&tasks, "rules", never(folder.run(teller)));
-            let gauge = counters.rules.clone();
-            let mut rules = news.rules.clone();
-            spawn(&tasks, "rules gauge", async move {
-                while rules.changed().await.is_ok() {
-                    let count = rules
-                        .borrow_and_update()
-                        .as_ref()
-                        .map_or(0, |policy| policy.rule_count());
-                    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-                    latch.release();
-                }
-                std::future::pending::<Result<(), io::Error>>().await
-            });
+            spawn(&tasks, "rules gauge", never(show_rules(news, counters, latch)));
         } else {
             // Without a folder nothing will ever be told: the mesh is what the settings say, and has no rules.
             let policy: Option<Arc<Policy>> = ferrule_policy::compile(&[], config.mesh.clone())
@@ -257,6 +245,27 @@ where
             () = stopping.cancelled() => Ok(()),
         }
     });
+}
+
+/// Shows how many rules are in force, and says that the first have come.
+async fn show_rules(mut news: News, counters: ProxyMetrics, latch: Latch) -> Infallible {
+    let mut refused = 0;
+    loop {
+        // The source is an essential task of its own, so both channels live as long as this.
+        tokio::select! {
+            Ok(()) = news.rules.changed() => {
+                let count = news.rules.borrow_and_update().as_ref().map_or(0, |policy| policy.rule_count());
+                counters.rules.set(i64::try_from(count).unwrap_or(i64::MAX));
+                latch.release();
+            }
+            Ok(()) = news.refused.changed() => {
+                let count = *news.refused.borrow_and_update();
+                counters.documents_refused.inc_by(count - refused);
+                refused = count;
+            }
+            else => return std::future::pending().await,
+        }
+    }
 }
 
 async fn never(work: impl Future<Output = Infallible>) -> Result<(), io::Error> {

@@ -19,6 +19,8 @@ pub struct News {
     pub rules: watch::Receiver<Option<Arc<Policy>>>,
     /// Who lives where.
     pub map: watch::Receiver<Arc<Map>>,
+    /// How often something was told that could not be used.
+    pub refused: watch::Receiver<u64>,
 }
 
 /// Where a [`Source`] puts what it knows; each change is seen by everyone within moments.
@@ -28,6 +30,8 @@ pub struct Teller {
     pub rules: watch::Sender<Option<Arc<Policy>>>,
     /// Who lives where.
     pub map: watch::Sender<Arc<Map>>,
+    /// How often something was told that could not be used.
+    pub refused: watch::Sender<u64>,
 }
 
 /// Somebody who knows: a folder of documents, or the stream of a directory.
@@ -40,10 +44,12 @@ pub trait Source {
 pub fn news() -> (Teller, News) {
     let (rules, for_rules) = watch::channel(None);
     let (map, for_map) = watch::channel(Arc::default());
-    let teller = Teller { rules, map };
+    let (refused, for_refused) = watch::channel(0);
+    let teller = Teller { rules, map, refused };
     let news = News {
         rules: for_rules,
         map: for_map,
+        refused: for_refused,
     };
     (teller, news)
 }

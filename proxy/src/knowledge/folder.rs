@@ -185,7 +185,11 @@ impl Folder {
 impl Source for Folder {
     async fn run(mut self, teller: Teller) -> Infallible {
         loop {
-            match self.look() {
+            let look = self.look();
+            if matches!(look, Some(Err(_))) {
+                teller.refused.send_modify(|count| *count += 1);
+            }
+            match look {
                 None => {}
                 Some(Ok(state)) => self.tell(state, &teller),
                 Some(Err(FolderError::Faults { problems })) => {

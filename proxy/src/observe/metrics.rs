@@ -29,6 +29,8 @@ pub struct ProxyMetrics {
     pub clock_skew: Gauge,
     /// Rules in force.
     pub rules: Gauge,
+    /// Times that documents were not taken because of their faults.
+    pub documents_refused: Counter,
 }
 
 impl ProxyMetrics {
@@ -56,6 +58,10 @@ impl ProxyMetrics {
             bundle_generation: metrics.gauge("bundle_generation", "The sequence number of the trust bundle"),
             clock_skew: metrics.gauge("clock_skew_seconds", "How far this clock is behind the CA's"),
             rules: metrics.gauge("rules", "Rules in force"),
+            documents_refused: metrics.counter(
+                "documents_refused",
+                "Times that documents could not be read and the last good ones stayed in force",
+            ),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferrule_identity::{KeyAlgorithm, PrivateKey};
+use ferrule_identity::{CertificateInfo, KeyAlgorithm, PrivateKey, read_chain};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
@@ -20,6 +20,15 @@ pub(crate) struct Files {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) bundle: PathBuf,
+}
+
+impl Files {
+    /// The serial number of the certificate that is there now.
+    pub(crate) fn serial(&self) -> SerialNumber {
+        let chain = read_chain(&fs::read_to_string(&self.chain).unwrap()).unwrap();
+        let info = CertificateInfo::from_der(&chain[0]).unwrap();
+        SerialNumber::from_slice(&info.serial.der_content())
+    }
 }
 
 fn key() -> PrivateKey {
@@ -39,6 +48,26 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// The revocation list of that number, with these serial numbers on it.
+    pub(crate) fn crl(&self, number: u64, revoked: &[SerialNumber]) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: serial.clone(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: now - Duration::from_secs(60),
+            next_update: now + Duration::from_secs(3600),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     /// Writes what the workload `id` needs into `folder`; its certificate lives for `life` from now.

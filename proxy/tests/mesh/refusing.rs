@@ -79,7 +79,16 @@ fn a_wrong_document_leaves_the_last_good_rules() {
     say(&mut client, &mut server, b"one");
     fs::write(mesh.rules().join("zzz.yaml"), "kind: AccessPolicy\n").unwrap();
     mesh.forbid();
-    std::thread::sleep(Duration::from_millis(1200));
+    // Both changes were seen: the first, or one of both together.
+    api.counts(&["documents_refused_total"]);
+    let seen = Instant::now();
+    fs::write(mesh.rules().join("zzzz.yaml"), "kind: AccessPolicy\n").unwrap();
+    while api.counts(&["documents_refused_total"]) < 2.0 {
+        assert!(
+            seen.elapsed() < crate::sidecar::LIMIT,
+            "the second change is seen"
+        );
+    }
     say(&mut client, &mut server, b"two");
     let mut second = dial(web.door(0));
     say(&mut second, &mut mesh.accept(), b"three");
@@ -169,6 +178,37 @@ fn a_peer_whose_authority_is_gone_is_ended() {
         "tls=\"mutual\"",
         "reason=\"unknown_authority\"",
     ]);
+}
+
+// B12: the peer's certificate is revoked while it is connected; a new connection is refused for the same reason.
+#[test]
+fn a_revoked_peer_is_ended_and_stays_out() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    let crl = mesh.folder.path().join("crl.pem");
+    fs::write(&crl, mesh.authority.crl(1, &[])).unwrap();
+    let app = mesh.app.local_addr().unwrap();
+    let ways = format!("serves: [{{ listen: \"127.0.0.1:0\", to: \"{app}\" }}]");
+    let settings = mesh.settings("api", &mesh.api, &ways, "");
+    let with_crl = settings.replace("files: {", &format!("files: {{ crls: {},", crl.display()));
+    let api = Sidecar::start(&with_crl);
+    let web = mesh.web_sidecar(api.door(0), API, "");
+    let mut client = dial(web.door(0));
+    let mut server = mesh.accept();
+    say(&mut client, &mut server, b"hello");
+    let serial = mesh.web.serial();
+    fs::write(&crl, mesh.authority.crl(2, &[serial])).unwrap();
+    let began = Instant::now();
+    assert!(!rest(&mut server).1);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "took {:?}",
+        began.elapsed()
+    );
+    api.counts(&["connections_total", "tls=\"mutual\"", "reason=\"revoked\""]);
+    assert!(!rest(&mut dial(web.door(0))).1);
+    api.counts(&["connections_total", "tls=\"none\"", "reason=\"revoked\""]);
+    nobody_came(&mesh);
 }
 
 // B12: the peer's certificate runs out while it is connected.
