@@ -213,7 +213,7 @@ fn kit(number: u16, shared: Shared, shard: Shard) -> Kit {
     let gate = Gate::new(
         Arc::clone(&own),
         shared.config.id.clone(),
-        shared.news.rules,
+        shared.news.clone(),
         shared.credentials,
         shared.clock,
         shared.config.connection.expiry_grace,

@@ -4,27 +4,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::permit::{Direction, Grounds, Judged, Permit, Table};
+use super::standing;
+use crate::closed::{CloseReason, Closed};
+use crate::config::Own;
+use crate::knowledge::News;
+use crate::knowledge::map::Place;
+use crate::net::address::{OriginalDst, UpstreamAddr};
 use ferrule_credentials::Newest;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::drain::Drain;
 use ferrule_identity::{SpiffeId, Timestamp};
 use ferrule_policy::{
-    Ask, Decision, Denial, Inbound, Mode, Outbound, Policy, Source, Verdict, Workload, explain, judge,
-    judge_port,
+    Ask, Decision, Denial, Inbound, Mode, Outbound, Source, Verdict, Workload, explain, judge, judge_port,
 };
-use tokio::sync::watch;
-
-use super::permit::{Direction, Grounds, Judged, Permit, Table};
-use super::standing;
-use crate::closed::{CloseReason, Closed};
-use crate::config::Own;
 
 /// The judge of one worker's connections, and the keeper of what it permitted. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
     own: Arc<Own>,
     id: SpiffeId,
-    rules: watch::Receiver<Option<Arc<Policy>>>,
+    news: News,
     credentials: Newest,
     clock: Clock,
     grace: Duration,
@@ -45,7 +45,7 @@ impl Gate {
     pub fn new(
         own: Arc<Own>,
         id: SpiffeId,
-        rules: watch::Receiver<Option<Arc<Policy>>>,
+        news: News,
         credentials: Newest,
         clock: Clock,
         grace: Duration,
@@ -53,7 +53,7 @@ impl Gate {
         Self {
             own,
             id,
-            rules,
+            news,
             credentials,
             clock,
             grace,
@@ -66,7 +66,7 @@ impl Gate {
     /// # Errors
     /// When nobody at all may come to this port.
     pub fn port(&self, port: u16) -> Result<(), Denied> {
-        let rules = self.rules.borrow();
+        let rules = self.news.rules.borrow();
         let Some(policy) = rules.as_ref() else {
             return Err(no_rules());
         };
@@ -90,7 +90,7 @@ impl Gate {
 
     /// The mode in which the workload takes connections to its own `port`; strict before the first rules.
     pub fn mode(&self, port: u16) -> Mode {
-        let rules = self.rules.borrow();
+        let rules = self.news.rules.borrow();
         rules.as_ref().map_or(Mode::Strict, |policy| {
             policy.inbound_mode(&self.own.workload(), port)
         })
@@ -98,7 +98,7 @@ impl Gate {
 
     /// Whether `address` is one of the mesh's own; yes, before the first rules.
     pub fn is_in_mesh_ranges(&self, address: std::net::IpAddr) -> bool {
-        let rules = self.rules.borrow();
+        let rules = self.news.rules.borrow();
         rules
             .as_ref()
             .is_none_or(|policy| policy.is_in_mesh_ranges(address))
@@ -117,7 +117,8 @@ impl Gate {
     /// Judges again whatever lasts, whenever rules or trust change, and every second for what runs out; ends
     /// connections when their direction is cut. Runs for ever, beside the connections of its worker.
     pub async fn mind(&self, inbound: &Drain, outbound: &Drain) {
-        let (mut rules, mut credentials) = (self.rules.clone(), self.credentials.clone());
+        let (mut rules, mut map) = (self.news.rules.clone(), self.news.map.clone());
+        let mut credentials = self.credentials.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let cut = async {
@@ -140,6 +141,9 @@ impl Gate {
                     Ok(()) = rules.changed() => {
                         // Seen before judging by it: a change that lands meanwhile wakes this again.
                         rules.borrow_and_update();
+                    }
+                    Ok(()) = map.changed() => {
+                        map.borrow_and_update();
                     }
                     Ok(()) = credentials.changed() => {
                         credentials.borrow_and_update();
@@ -200,6 +204,16 @@ impl Gate {
             Grounds::Stranger { client, port } => {
                 self.ask_inbound(Source::Plaintext(client.ip()), workload, *port)
             }
+            Grounds::Beyond { target, .. } if self.is_in_mesh(*target) => {
+                let detail = format!("{target} is in the mesh now, and not spoken to in clear");
+                Err(Denied {
+                    judged: Judged::refused(String::new(), detail.clone()),
+                    closed: Closed {
+                        reason: CloseReason::UnknownDestination,
+                        detail,
+                    },
+                })
+            }
             Grounds::Beyond { target, service } => self.ask(&Ask::Outbound(Outbound {
                 source: workload,
                 address: target.ip(),
@@ -208,6 +222,12 @@ impl Gate {
                 host: None,
             })),
         }
+    }
+
+    /// Whether somebody of the mesh lives at `target`: its news may come while a connection is open.
+    fn is_in_mesh(&self, target: UpstreamAddr) -> bool {
+        let place = self.news.map.borrow().at(OriginalDst::new(target.socket()));
+        matches!(place, Place::Mesh { .. })
     }
 
     fn ask_inbound(
@@ -224,7 +244,7 @@ impl Gate {
     }
 
     fn ask(&self, ask: &Ask<'_>) -> Result<Judged, Denied> {
-        let rules = self.rules.borrow();
+        let rules = self.news.rules.borrow();
         let Some(policy) = rules.as_ref() else {
             return Err(no_rules());
         };
@@ -296,3 +316,6 @@ fn why(sentence: &str) -> &str {
 
 /// How often expiry is looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ pub struct State {
     pub policy: Policy,
     /// Who lives where.
     pub map: Map,
+    /// What is in force, a line for each rule and each mode, to say what changed.
+    names: BTreeSet<String>,
 }
 
 impl Folder {
@@ -108,7 +110,10 @@ impl Folder {
         };
         let map = Map::new(&places);
         match policy {
-            Some(policy) => problems.into_result(State { policy, map }),
+            Some(policy) => {
+                let names = names(&policy, &policies);
+                problems.into_result(State { policy, map, names })
+            }
             None => Err(problems),
         }
     }
@@ -153,16 +158,7 @@ impl Folder {
     }
 
     fn tell(&mut self, state: State, teller: &Teller) {
-        let names: BTreeSet<String> = state
-            .policy
-            .rules()
-            .map(|rule| {
-                format!(
-                    "{rule} ({:?}, {:?}): {} {}",
-                    rule.action, rule.enforcement, rule.peers, rule.ports
-                )
-            })
-            .collect();
+        let names = state.names;
         for added in names.difference(&self.names) {
             info!(rule = added, change = "added", source = %self.path.display(), "rule changed");
         }
@@ -209,6 +205,25 @@ impl Source for Folder {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+/// A line for each rule and each mode.
+fn names(policy: &Policy, documents: &[PolicyDocument]) -> BTreeSet<String> {
+    let rules = policy.rules().map(|rule| {
+        let (action, enforcement) = (rule.action, rule.enforcement);
+        format!(
+            "{rule} ({action:?}, {enforcement:?}): {} {}",
+            rule.peers, rule.ports
+        )
+    });
+    let modes = documents.iter().filter_map(|document| match document {
+        PolicyDocument::Mesh(mode) => Some(format!(
+            "{}/{} (MeshPolicy): {:?}, ports {:?}",
+            mode.meta.namespace, mode.meta.name, mode.mode, mode.ports
+        )),
+        PolicyDocument::Access(_) | PolicyDocument::Egress(_) => None,
+    });
+    rules.chain(modes).collect()
 }
 
 fn fingerprint(files: &[(String, Vec<u8>)]) -> Fingerprint {

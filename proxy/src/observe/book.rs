@@ -33,6 +33,8 @@ struct Inner {
     plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
     inbound: Counts,
     outbound: Counts,
+    /// What open connections have been counted for already, by their numbers: bytes in, bytes out.
+    counted: RefCell<HashMap<u64, (u64, u64)>>,
 }
 
 type Ending = (Direction, Tls, &'static str, CloseReason);
@@ -76,6 +78,7 @@ impl Book {
             refused: RefCell::default(),
             handshakes: RefCell::default(),
             plaintext: RefCell::default(),
+            counted: RefCell::default(),
         }))
     }
 
@@ -134,9 +137,8 @@ impl Book {
                 })
                 .inc();
         }
-        let counts = inner.counts(direction);
-        counts.bytes_in.inc_by(moved.inward());
-        counts.bytes_out.inc_by(moved.outward());
+        inner.count_bytes(account, moved);
+        inner.counted.borrow_mut().remove(&account.id);
         account.log_close(closed, moved);
     }
 
@@ -168,14 +170,20 @@ impl Book {
             .observe(took.as_secs_f64());
     }
 
-    /// Writes the lines of connections that have been open for [`OPEN_LINE`]; for ever, beside them.
+    /// Writes the lines of connections that have been open for [`OPEN_LINE`], and counts their bytes now and then; for
+    /// ever, beside them.
     pub async fn mind(&self) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Numbers grow with the time of acceptance, so the last one that had its line divides old from new.
         let mut last = 0;
-        loop {
+        for second in 0_u64.. {
             tick.tick().await;
+            if second % COUNT_EVERY == 0 {
+                for live in self.0.shard.all() {
+                    self.0.count_bytes(&live.account, &live.moved);
+                }
+            }
             while let Some(live) = self.0.shard.next_after(last) {
                 if live.account.began().elapsed() < OPEN_LINE {
                     break;
@@ -188,6 +196,17 @@ impl Book {
 }
 
 impl Inner {
+    /// Counts what has moved since the last time.
+    fn count_bytes(&self, account: &Account, moved: &Moved) {
+        let mut counted = self.counted.borrow_mut();
+        let before = counted.entry(account.id).or_default();
+        let now = (moved.inward(), moved.outward());
+        let counts = self.counts(account.direction());
+        counts.bytes_in.inc_by(now.0.saturating_sub(before.0));
+        counts.bytes_out.inc_by(now.1.saturating_sub(before.1));
+        *before = now;
+    }
+
     const fn counts(&self, direction: Direction) -> &Counts {
         match direction {
             Direction::Inbound => &self.inbound,
@@ -214,6 +233,9 @@ impl Drop for Entry {
         self.book.0.shard.leave(self.account.id);
     }
 }
+
+/// How often the bytes of open connections are counted, in seconds; a stream may last for days.
+const COUNT_EVERY: u64 = 10;
 
 /// How long a connection is open before it has a line of its own.
 pub const OPEN_LINE: Duration = Duration::from_secs(60);
