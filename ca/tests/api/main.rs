@@ -7,6 +7,7 @@ mod administration;
 mod contract;
 mod enrolment;
 mod harness;
+mod killed;
 mod kube;
 mod load;
 mod program;

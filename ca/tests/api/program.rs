@@ -44,7 +44,7 @@ impl Program {
     }
 
     /// Runs a command that must succeed; gives its standard output.
-    fn fine(&self, arguments: &[&str]) -> String {
+    pub(crate) fn fine(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
             output.status.success(),
@@ -97,6 +97,12 @@ impl Running {
     /// All that it has printed so far.
     pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+    }
+
+    /// Kills it, as the kernel does when memory is short.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to stop, and gives all that it has printed.
