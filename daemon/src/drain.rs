@@ -68,6 +68,8 @@ impl Drain {
     /// # Panics
     /// Outside a tokio `LocalSet` or `LocalRuntime`.
     pub fn spawn_local(&self, connection: impl Future<Output = ()> + 'static) {
+        // On the heap once: each layer that a future is moved through would hold room for a copy of it.
+        let connection = Box::pin(connection);
         self.connections.spawn_local(async move {
             if let Err(panic) = caught(connection).await {
                 tracing::error!(panic, "a connection's task panicked");

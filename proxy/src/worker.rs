@@ -285,3 +285,20 @@ pub enum WorkerError {
     #[error("a thread for connections has ended")]
     Ended,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that a future of this function takes.
+    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    // Each open connection owns one of these, idle or not.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size(inbound::connection::run) <= 4096);
+        assert!(size(outbound::connection::run) <= 4096);
+    }
+}

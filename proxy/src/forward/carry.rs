@@ -1,5 +1,6 @@
 //! Carries one permitted connection to its end.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -60,12 +61,18 @@ pub async fn carry(
             mut session,
             arrived,
         } => {
-            let relay = relay::sealed(&mut tcp, &mut session, &mut inner, arrived, half_closed, moved);
-            (until_revoked(permit, relay, client).await, tcp)
+            let ended = {
+                let relay = relay::sealed(&mut tcp, &mut session, &mut inner, arrived, half_closed, moved);
+                until_revoked(permit, pin!(relay), client).await
+            };
+            (ended, tcp)
         }
         Outer::Clear { mut tcp, peeked } => {
-            let relay = relay::plain(&mut tcp, &mut inner, peeked, half_closed, moved);
-            (until_revoked(permit, relay, client).await, tcp)
+            let ended = {
+                let relay = relay::plain(&mut tcp, &mut inner, peeked, half_closed, moved);
+                until_revoked(permit, pin!(relay), client).await
+            };
+            (ended, tcp)
         }
     };
     if ended.reason != CloseReason::Finished {
@@ -79,7 +86,8 @@ pub async fn carry(
 
 async fn until_revoked(
     permit: &Permit,
-    relay: impl Future<Output = Result<(), relay::RelayError>>,
+    // Pinned where it was made: moved here, it would take its room twice, in every idle connection.
+    relay: Pin<&mut impl Future<Output = Result<(), relay::RelayError>>>,
     client: Leg,
 ) -> Closed {
     tokio::select! {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -106,16 +106,16 @@ pub async fn sealed(
     let (inner_read, inner_write) = inner.split();
     let session = RefCell::new(session);
     let ends = Notify::new();
-    let inward = async {
+    let inward = pin!(async {
         open_flow(outer_read, &session, inner_write, arrived, &moved.inward).await?;
         ends.notify_one();
         Ok(())
-    };
-    let outward = async {
+    });
+    let outward = pin!(async {
         seal_flow(inner_read, &session, outer_write, &moved.outward).await?;
         ends.notify_one();
         Ok(())
-    };
+    });
     both(inward, outward, &ends, half_closed, moved).await
 }
 
@@ -133,12 +133,12 @@ pub async fn plain(
     let (outer_read, outer_write) = outer.split();
     let (inner_read, inner_write) = inner.split();
     let ends = Notify::new();
-    let inward = async {
+    let inward = pin!(async {
         plain_flow(outer_read, Leg::Outer, inner_write, peeked, &moved.inward).await?;
         ends.notify_one();
         Ok(())
-    };
-    let outward = async {
+    });
+    let outward = pin!(async {
         plain_flow(
             inner_read,
             Leg::Inner,
@@ -149,7 +149,7 @@ pub async fn plain(
         .await?;
         ends.notify_one();
         Ok(())
-    };
+    });
     both(inward, outward, &ends, half_closed, moved).await
 }
 
@@ -164,8 +164,9 @@ fn add(count: &AtomicU64, moved: usize) {
 
 /// Runs both directions, and the guard over whichever is left.
 async fn both(
-    inward: impl Future<Output = Result<(), RelayError>>,
-    outward: impl Future<Output = Result<(), RelayError>>,
+    // Pinned where they were made: moved here, they would take their room twice, in every idle connection.
+    inward: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+    outward: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
     ends: &Notify,
     half_closed: Duration,
     moved: &Moved,
