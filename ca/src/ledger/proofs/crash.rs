@@ -48,10 +48,13 @@ fn kill_after(folder: &Path, from: u64, after: usize) -> Vec<String> {
 
 /// Kills a process `rounds` times, each time at another moment, and checks after each that nothing is missing.
 async fn kill_many_times(rounds: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    make(folder.path()).await;
+    let mut folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     for round in 0..rounds {
+        if round % PER_LEDGER == 0 {
+            folder = tempfile::tempdir().unwrap();
+            make(folder.path()).await;
+        }
         // Moments spread over the first appends, the middle of many and the checkpoints between them.
         let after = usize::try_from(round * 37 % 211).unwrap();
         let told = kill_after(folder.path(), round * PER_ROUND, after);
@@ -141,3 +144,6 @@ const LANES: u64 = 16;
 
 /// How many certificates one process issues at most.
 const PER_ROUND: u64 = 400;
+
+/// How many processes are killed over one ledger: each check reads all of it.
+const PER_LEDGER: u64 = 25;
