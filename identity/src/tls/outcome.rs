@@ -27,7 +27,9 @@ impl Outcome {
 
     /// The reason of the refusal, to be kept.
     pub fn refusal(&self) -> Option<Arc<VerifyError>> {
-        self.0.get().and_then(|result| result.as_ref().err().map(Arc::clone))
+        self.0
+            .get()
+            .and_then(|result| result.as_ref().err().map(Arc::clone))
     }
 
     /// Takes the result; `false` when there is one already.
