@@ -1,4 +1,4 @@
-//! The messages of the CA's HTTPS API, version 1. They carry text; [`read`](mod@read) converts it to checked types.
+//! The messages of the CA's HTTPS API, version 1. They carry text; [`read`](fn@read) converts it to checked types.
 
 mod read;
 mod revocations;
