@@ -2,6 +2,8 @@
 
 pub mod admit;
 pub mod error;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod sign;
 mod template;
 

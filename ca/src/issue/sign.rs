@@ -27,6 +27,21 @@ pub(super) fn sign(
     signer: &ActiveSigner,
     now: Timestamp,
 ) -> Result<Signed, IssueError> {
+    let signed = draft(profile, key, lifetime, signer)?;
+    check(profile, &signed.leaf, signer.own_bundle(), now)?;
+    Ok(signed)
+}
+
+/// Signs the leaf, which nobody has judged yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub(super) fn draft(
+    profile: &Profile,
+    key: &PublicKey,
+    lifetime: Lifetime,
+    signer: &ActiveSigner,
+) -> Result<Signed, IssueError> {
     let serial = random_serial().ok_or(IssueError::Random)?;
     let leaf = profile
         .fields(key, serial, lifetime)
@@ -35,13 +50,12 @@ pub(super) fn sign(
             name: profile.name(),
             source,
         })?;
-    check(profile, &leaf, signer.own_bundle(), now)?;
     Ok(Signed { leaf, serial })
 }
 
 /// Verifies the new leaf against the certificate that signed it. What lies above that one is the same for every
 /// leaf, and was verified against the published roots when the signer was taken into use.
-fn check(
+pub(super) fn check(
     profile: &Profile,
     leaf: &CertificateDer<'static>,
     own: &Bundles,

@@ -1,0 +1,59 @@
+//! The program `ferrule-benches`: measures Ferrule, each figure beside its yardstick in one run.
+
+mod ca;
+mod figures;
+mod process;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ferrule-benches",
+    version,
+    about = "Measures Ferrule, each figure beside its yardstick in one run",
+    after_long_help = "\
+Ends with 0 when every target is met, 1 when one is missed, 2 when something could not be measured, 64 for bad usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The CA: issues a second, delays, a thousand proxies at once, step-ca beside it
+    Ca(ca::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let measured = match &cli.bench {
+        Bench::Ca(options) => ca::run(options),
+    };
+    match measured {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_MISSED),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "ferrule-benches: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+const EXIT_MISSED: u8 = 1;
+const EXIT_FAILED: u8 = 2;
+const EXIT_USAGE: u8 = 64;

@@ -1,0 +1,186 @@
+//! Runs a program under measurement, which the kernel keeps account of.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// A program that runs until it is stopped; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+}
+
+impl Running {
+    /// Starts `command`, whose output goes to the files `NAME.out` and `NAME.err` in `folder`, as it would to a journal.
+    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
+        let file = |end: &str| {
+            let path = folder.join(format!("{name}.{end}"));
+            fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file("out")?)
+            .stderr(file("err")?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+        })
+    }
+
+    /// Its process number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until somebody listens on `address`.
+    pub(crate) fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .context("cannot ask for the program's end")?
+            {
+                bail!("{} has ended: {status}", self.name);
+            }
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "{} does not listen on {address} after {PATIENCE:?}",
+                self.name
+            );
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let asked = Command::new("kill")
+            .arg(self.id().to_string())
+            .status()
+            .context("cannot run kill")?;
+        ensure!(asked.success(), "cannot stop {}", self.name);
+        let begun = Instant::now();
+        while self
+            .child
+            .try_wait()
+            .context("cannot ask for the program's end")?
+            .is_none()
+        {
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "{} does not stop within {PATIENCE:?}",
+                self.name
+            );
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address of this machine alone that nobody listens on at the moment.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("cannot find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// The CPU time that process `id` has used so far, the kernel's part included.
+pub(crate) fn cpu(id: u32) -> anyhow::Result<Duration> {
+    stat_cpu(Path::new(&format!("/proc/{id}/stat")))
+}
+
+/// The CPU time of this process.
+pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
+    cpu(std::process::id())
+}
+
+/// The CPU time of the thread that asks, to the nanosecond.
+pub(crate) fn own_thread_cpu() -> anyhow::Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let nanos = text
+        .split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok());
+    Ok(Duration::from_nanos(
+        nanos.with_context(|| format!("{path} is odd"))?,
+    ))
+}
+
+/// The CPU time of those threads of process `id` that are named `name`.
+pub(crate) fn thread_cpu(id: u32, name: &str) -> anyhow::Result<Duration> {
+    let tasks = format!("/proc/{id}/task");
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+        let task = task?.path();
+        if fs::read_to_string(task.join("comm"))?.trim_end() == name {
+            total += stat_cpu(&task.join("stat"))?;
+        }
+    }
+    Ok(total)
+}
+
+fn stat_cpu(path: &Path) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // proc_pid_stat(5): user and system time are fields 14 and 15, and the name in brackets is the second.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks: u64 = ticks
+        .sum::<Result<_, _>>()
+        .with_context(|| format!("{} is odd", path.display()))?;
+    Ok(Duration::from_millis(ticks * TICK_MILLIS))
+}
+
+/// What process `id` holds in memory.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Memory {
+    /// Now, in MiB.
+    pub(crate) now: f64,
+    /// The most so far, in MiB.
+    pub(crate) peak: f64,
+}
+
+/// What process `id` holds in memory.
+pub(crate) fn memory(id: u32) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{id}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let field = |name: &str| -> anyhow::Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        Ok(kib.with_context(|| format!("{path} has no {name}"))? / 1024.0)
+    };
+    Ok(Memory {
+        now: field("VmRSS:")?,
+        peak: field("VmHWM:")?,
+    })
+}
+
+/// The processes that wanted a core in the last minute, on average.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(f64::NAN)
+}
+
+/// USER_HZ, which is 100 on every platform that we build for.
+const TICK_MILLIS: u64 = 10;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
