@@ -7,6 +7,7 @@ use ferrule_identity::Timestamp;
 pub(super) enum Format {
     /// Aligned columns, for people.
     #[default]
+    #[value(alias = "text")]
     Table,
     /// JSON, for programs.
     Json,

@@ -1,0 +1,101 @@
+//! The user's hand: runs a mesh on this machine, looks into it, steers it.
+//!
+//! [`arguments`] describes the command line, one file for each command does it, [`print`] lays out what was found for
+//! people or programs. [`state`] is what a running mesh tells every command about itself. Nothing here decides who
+//! may reach what: that is asked of the crates below.
+
+pub mod arguments;
+mod ca;
+mod context;
+pub mod failure;
+mod policy;
+pub mod print;
+pub mod state;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ferrule_daemon::logging::Chain;
+
+use arguments::{Cli, Command};
+use context::Context;
+use failure::{EXIT_USAGE, Failure};
+
+/// Runs the command that `arguments` name, the program's own name first. What a program may read goes to standard
+/// output, what people should know to standard error.
+///
+/// Ends with 0 when all is well, 1 when something was found wrong, 2 when it could not be looked at or done, 64 for bad
+/// usage or settings.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let context = Context::new(&cli.common);
+    match dispatch(&cli.command, &context) {
+        Ok(code) => code,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "ferrule: {}", Chain(&failure));
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Policy(policy) => policy::run(policy, context),
+        Command::Ca(arguments) => ca::run(arguments, context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "{path} has no example:\n{help}");
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .for_each(|sub| check(sub, &path));
+        }
+        // Built as a whole first, so that each subcommand knows the arguments that all of them take.
+        let mut whole = Cli::command();
+        whole.build();
+        check(&whole, "");
+    }
+
+    #[test]
+    fn bad_usage_ends_with_64() {
+        for arguments in [
+            vec!["ferrule"],
+            vec!["ferrule", "no-such"],
+            vec!["ferrule", "policy", "check", "--no"],
+            vec!["ferrule", "--output", "xml", "policy", "check", "x"],
+        ] {
+            let code = run(arguments.into_iter().map(OsString::from));
+            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
+        }
+    }
+}
