@@ -68,6 +68,12 @@ impl Buffer {
         self.end = self.end.saturating_add(count).min(self.bytes.len());
     }
 
+    /// Counts `count` bytes more as filled, whatever they are: somebody fills them in later.
+    pub fn skip(&mut self, count: usize) {
+        self.room(count);
+        self.advance(count);
+    }
+
     /// Copies `bytes` behind what is filled.
     pub fn push(&mut self, bytes: &[u8]) {
         // `room` is at least as long as it was asked to be.
@@ -75,6 +81,11 @@ impl Buffer {
             room.copy_from_slice(bytes);
         }
         self.advance(bytes.len());
+    }
+
+    /// Keeps the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.end = self.end.min(length);
     }
 
     /// Forgets the bytes, keeps the room.

@@ -5,6 +5,7 @@ use std::fmt;
 use ferrule_identity::VerifyError;
 
 use crate::forward::relay::{Leg, RelayError};
+use crate::framing::exchange::OpenError;
 
 /// Why a connection ended, or was never let in: the word in the log line and in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +163,17 @@ impl CloseReason {
         }
     }
 
+    /// The reason when a stream could not be opened on a connection that is secured.
+    pub const fn of_opening(error: &OpenError) -> Self {
+        match error {
+            OpenError::Refused { .. } => Self::RefusedByPeer,
+            OpenError::Timeout { .. } => Self::HandshakeTimeout,
+            OpenError::Broken { .. } | OpenError::Ended | OpenError::OutOfTurn | OpenError::Protocol(_) => {
+                Self::HandshakeFailed
+            }
+        }
+    }
+
     /// The reason for the end of a relay whose client is at the leg `client`.
     pub fn of_relay(error: &RelayError, client: Leg) -> Self {
         match error {
@@ -171,7 +183,7 @@ impl CloseReason {
             RelayError::Protocol {
                 source: rustls::Error::AlertReceived(_),
             } => Self::RefusedByPeer,
-            RelayError::Protocol { .. } => Self::HandshakeFailed,
+            RelayError::Protocol { .. } | RelayError::Framing { .. } => Self::HandshakeFailed,
             RelayError::HalfClosed { .. } => Self::HalfClosed,
         }
     }

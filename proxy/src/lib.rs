@@ -1,7 +1,7 @@
 //! The sidecar: wraps a workload's connections in mutual TLS, with a permit for every byte.
 //!
 //! Reading order: [`inbound::connection`] with [`outbound::connection`] (what happens to a connection, from its
-//! acceptance to its end), [`authz`] (who may), [`tls`] (who is it), [`forward`] (bytes), [`knowledge`] (who lives
+//! acceptance to its end), [`authz`] (who may), [`tls`] (who is it), [`forward`] (bytes), [`framing`] (streams over TLS), [`knowledge`] (who lives
 //! where), [`worker`] with [`app`] (how it all runs), [`redirect`] (how connections come here).
 
 pub mod app;
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod forward;
+pub mod framing;
 pub mod inbound;
 pub mod kit;
 pub mod knowledge;

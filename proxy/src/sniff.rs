@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::server::Acceptor;
 
-use crate::tls::material::RAW;
+use crate::framing::is_ours;
 
 /// What a client speaks, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +50,7 @@ impl Sniffer {
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
                     let hello = accepted.client_hello();
-                    let ours = hello
-                        .alpn()
-                        .is_some_and(|mut names| names.any(|name| name == RAW));
+                    let ours = hello.alpn().is_some_and(|mut names| names.any(is_ours));
                     return if ours { Speech::Mesh } else { Speech::OtherTls };
                 }
                 Err(_) => return Speech::Clear,
@@ -69,6 +67,7 @@ mod tests {
     use rustls::ClientConnection;
 
     use super::*;
+    use crate::framing::raw::NAME as RAW;
     use crate::tls::session::tests::settings;
 
     fn hello(alpn: &[&[u8]]) -> Vec<u8> {

@@ -8,21 +8,16 @@ use tokio::net::TcpStream;
 use super::relay::{self, Arrived, Leg, Moved};
 use crate::authz::permit::{Direction, Permit};
 use crate::closed::{CloseReason, Closed};
+use crate::framing::End;
+use crate::framing::channel::Channel;
+use crate::framing::exchange::{self, OpenError, tell_end};
+use crate::kit::refuse;
 use crate::net::socket::reset_on_close;
-use crate::tls::handshake::Secured;
-use crate::tls::session::Session;
 
 /// The leg towards the other side of a connection.
 pub enum Outer {
     /// Sealed with TLS.
-    Sealed {
-        /// The socket.
-        tcp: TcpStream,
-        /// The TLS connection over it.
-        session: Box<Session>,
-        /// What came with the handshake.
-        arrived: Arrived,
-    },
+    Sealed(Box<Sealed>),
     /// In clear.
     Clear {
         /// The socket.
@@ -32,14 +27,54 @@ pub enum Outer {
     },
 }
 
-impl From<Secured> for Outer {
-    fn from(secured: Secured) -> Self {
-        Self::Sealed {
-            tcp: secured.tcp,
-            session: Box::new(secured.session),
-            arrived: secured.arrived,
+/// A TLS connection on which one stream is open.
+pub struct Sealed {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// The TLS connection over it.
+    pub channel: Channel,
+    /// What came of the stream already.
+    pub arrived: Arrived,
+}
+
+impl Outer {
+    /// The socket.
+    pub const fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Sealed(sealed) => &sealed.tcp,
+            Self::Clear { tcp, .. } => tcp,
         }
     }
+
+    /// Takes the stream that the peer opened.
+    ///
+    /// # Errors
+    /// When it went away, or takes longer than `limit`.
+    pub async fn accept(&mut self, limit: Duration) -> Result<(), OpenError> {
+        match self {
+            Self::Sealed(sealed) => exchange::accept(&mut sealed.tcp, &mut sealed.channel, limit).await,
+            Self::Clear { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what the peer opened: in the words of the framing, or by a reset of the connection.
+    pub fn refuse(mut self, closed: Closed) -> Closed {
+        if let Self::Sealed(sealed) = &mut self {
+            let Sealed { tcp, channel, .. } = &mut **sealed;
+            if tell_end(tcp, |out| channel.refuse(closed.reason.word(), out)) == End::Stream {
+                return closed;
+            }
+        }
+        refuse(self.tcp(), closed)
+    }
+}
+
+/// How carrying ended.
+pub struct Carried {
+    /// Why, for the log.
+    pub closed: Closed,
+    /// The TLS connection, when the framing lets another stream follow on it.
+    pub kept: Option<Box<Sealed>>,
 }
 
 /// Carries bytes between `outer` and the workload's own `inner` until both directions are over, or `permit` is
@@ -50,38 +85,48 @@ pub async fn carry(
     mut inner: TcpStream,
     half_closed: Duration,
     moved: &Moved,
-) -> Closed {
+) -> Carried {
     let client = match permit.grounds().direction() {
         Direction::Inbound => Leg::Outer,
         Direction::Outbound => Leg::Inner,
     };
-    let (ended, outer) = match outer {
-        Outer::Sealed {
-            mut tcp,
-            mut session,
-            arrived,
-        } => {
-            let ended = {
-                let relay = relay::sealed(&mut tcp, &mut session, &mut inner, arrived, half_closed, moved);
+    match outer {
+        Outer::Sealed(mut sealed) => {
+            let closed = {
+                let Sealed {
+                    tcp,
+                    channel,
+                    arrived,
+                } = &mut *sealed;
+                let arrived = std::mem::take(arrived);
+                let relay = relay::sealed(tcp, channel, &mut inner, arrived, half_closed, moved);
                 until_revoked(permit, pin!(relay), client).await
             };
-            (ended, tcp)
+            if closed.reason != CloseReason::Finished {
+                // A socket that cannot be set is gone already.
+                let _ = reset_on_close(&inner);
+                let Sealed { tcp, channel, .. } = &mut *sealed;
+                if tell_end(tcp, |out| channel.reset(out)) == End::Connection {
+                    let _ = reset_on_close(tcp);
+                    return Carried { closed, kept: None };
+                }
+            }
+            let kept = sealed.channel.is_reusable().then_some(sealed);
+            Carried { closed, kept }
         }
         Outer::Clear { mut tcp, peeked } => {
-            let ended = {
+            let closed = {
                 let relay = relay::plain(&mut tcp, &mut inner, peeked, half_closed, moved);
                 until_revoked(permit, pin!(relay), client).await
             };
-            (ended, tcp)
-        }
-    };
-    if ended.reason != CloseReason::Finished {
-        for socket in [&outer, &inner] {
-            // A socket that cannot be set is gone already.
-            let _ = reset_on_close(socket);
+            if closed.reason != CloseReason::Finished {
+                for socket in [&tcp, &inner] {
+                    let _ = reset_on_close(socket);
+                }
+            }
+            Carried { closed, kept: None }
         }
     }
-    ended
 }
 
 async fn until_revoked(

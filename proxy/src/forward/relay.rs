@@ -17,7 +17,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 
 use crate::buffer::Buffer;
-use crate::tls::session::{Progress, Session};
+use crate::framing::channel::{Channel, ChannelError};
+use crate::framing::{End, FramingError, Heard};
 
 /// Which of the two sockets something happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,12 @@ pub enum RelayError {
     Protocol {
         /// How.
         source: rustls::Error,
+    },
+    /// The peer broke the framing within TLS.
+    #[error("the peer broke the framing")]
+    Framing {
+        /// How.
+        source: FramingError,
     },
     /// One direction was over, and nothing moved in the other for the time that is allowed then.
     #[error("nothing moved for {limit:?} after one side had finished")]
@@ -88,7 +95,17 @@ pub struct Arrived {
     pub finished: bool,
 }
 
-/// Carries bytes between `outer`, sealed by `session`, and `inner`, until both directions are over.
+impl Arrived {
+    /// These bytes, and nothing more when it is `finished`.
+    pub fn of(text: &Buffer, finished: bool) -> Self {
+        Self {
+            text: text.filled().into(),
+            finished,
+        }
+    }
+}
+
+/// Carries bytes between `outer`, sealed by `channel`, and `inner`, until both directions are over.
 ///
 /// There is no idle limit; `half_closed` bounds the silence once one direction is over.
 ///
@@ -96,7 +113,7 @@ pub struct Arrived {
 /// When it ended otherwise. The caller resets both sockets then: a cut stream must not look like a finished one.
 pub async fn sealed(
     outer: &mut TcpStream,
-    session: &mut Session,
+    channel: &mut Channel,
     inner: &mut TcpStream,
     arrived: Arrived,
     half_closed: Duration,
@@ -104,15 +121,15 @@ pub async fn sealed(
 ) -> Result<(), RelayError> {
     let (outer_read, outer_write) = outer.split();
     let (inner_read, inner_write) = inner.split();
-    let session = RefCell::new(session);
+    let channel = RefCell::new(channel);
     let ends = Notify::new();
     let inward = pin!(async {
-        open_flow(outer_read, &session, inner_write, arrived, &moved.inward).await?;
+        open_flow(outer_read, &channel, inner_write, arrived, &moved.inward).await?;
         ends.notify_one();
         Ok(())
     });
     let outward = pin!(async {
-        seal_flow(inner_read, &session, outer_write, &moved.outward).await?;
+        seal_flow(inner_read, &channel, outer_write, &moved.outward).await?;
         ends.notify_one();
         Ok(())
     });
@@ -194,7 +211,7 @@ async fn silence(ends: &Notify, limit: Duration, moved: &Moved) -> Duration {
 /// From the peer to the application.
 async fn open_flow(
     mut from: ReadHalf<'_>,
-    session: &RefCell<&mut Session>,
+    channel: &RefCell<&mut Channel>,
     mut to: WriteHalf<'_>,
     arrived: Arrived,
     count: &AtomicU64,
@@ -211,7 +228,7 @@ async fn open_flow(
     loop {
         from.readable().await.map_err(broken(Leg::Outer))?;
         let mut room = Buffer::lent();
-        room.push(session.borrow().held());
+        room.push(channel.borrow().held());
         let read = match read_now(&mut from, &mut room, appetite.bytes()).await {
             Ok(Some(0)) => return Err(RelayError::Truncated),
             Ok(Some(read)) => read,
@@ -219,37 +236,50 @@ async fn open_flow(
             Err(source) => return Err(broken(Leg::Outer)(source)),
         };
         let mut text = Buffer::lent();
-        let progress = receive(*session.borrow_mut(), &mut room, &mut text)?;
+        let heard = receive(*channel.borrow_mut(), &mut room, &mut text)?;
         drop(room);
+        if heard == Heard::Reset {
+            return Err(broken(Leg::Outer)(io::ErrorKind::ConnectionReset.into()));
+        }
         add(count, text.filled().len());
         let waited = write_all(&to, text).await.map_err(broken(Leg::Inner))?;
         appetite.learn(read, waited);
-        if progress == Progress::PeerFinished {
+        if heard == Heard::Finished {
             return to.shutdown().await.map_err(broken(Leg::Inner));
         }
     }
 }
 
-fn receive(session: &mut Session, sealed: &mut Buffer, text: &mut Buffer) -> Result<Progress, RelayError> {
+fn receive(channel: &mut Channel, sealed: &mut Buffer, text: &mut Buffer) -> Result<Heard, RelayError> {
     // After the handshake TLS has nothing to say by itself but alerts, and the reset that follows an error says
     // as much; an answer to a key update leaves with the next record.
     let mut reply = Buffer::new();
-    session
-        .receive(sealed.filled_mut(), text, &mut reply)
-        .map_err(|source| RelayError::Protocol { source })
+    match channel.receive(sealed, text, &mut reply) {
+        Ok(heard @ (Heard::Data | Heard::Finished | Heard::Reset)) => Ok(heard),
+        Ok(Heard::Opened | Heard::Accepted | Heard::Refused(_)) => Err(RelayError::Framing {
+            source: FramingError::OutOfTurn {
+                what: "a word about another stream",
+            },
+        }),
+        Err(ChannelError::Tls(source)) => Err(RelayError::Protocol { source }),
+        Err(ChannelError::Framing(FramingError::Unfinished)) => Err(RelayError::Truncated),
+        Err(ChannelError::Framing(source)) => Err(RelayError::Framing { source }),
+    }
 }
 
 /// From the application to the peer.
 async fn seal_flow(
     mut from: ReadHalf<'_>,
-    session: &RefCell<&mut Session>,
+    channel: &RefCell<&mut Channel>,
     mut to: WriteHalf<'_>,
     count: &AtomicU64,
 ) -> Result<(), RelayError> {
     let mut appetite = Appetite::new();
+    let protocol = |source| RelayError::Protocol { source };
     loop {
         from.readable().await.map_err(broken(Leg::Inner))?;
         let mut room = Buffer::lent();
+        room.skip(channel.borrow().head());
         let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
             .await
             .map_err(broken(Leg::Inner))?
@@ -257,21 +287,36 @@ async fn seal_flow(
             continue;
         };
         let mut sealed = Buffer::lent();
-        let protocol = |source| RelayError::Protocol { source };
         if read == 0 {
-            session.borrow_mut().finish(&mut sealed).map_err(protocol)?;
-            write_all(&to, sealed).await.map_err(broken(Leg::Outer))?;
-            return to.shutdown().await.map_err(broken(Leg::Outer));
+            let end = channel.borrow_mut().finish(&mut sealed).map_err(protocol)?;
+            drop(room);
+            send(&to, sealed, channel).await?;
+            return match end {
+                End::Stream => Ok(()),
+                End::Connection => to.shutdown().await.map_err(broken(Leg::Outer)),
+            };
         }
-        session
+        channel
             .borrow_mut()
-            .seal(room.filled(), &mut sealed)
+            .seal(&mut room, &mut sealed)
             .map_err(protocol)?;
         drop(room);
         add(count, read);
-        let waited = write_all(&to, sealed).await.map_err(broken(Leg::Outer))?;
+        let waited = send(&to, sealed, channel).await?;
         appetite.learn(read, waited);
     }
+}
+
+/// Sends sealed bytes; whether all of them went is noted, in case somebody stops this.
+async fn send(
+    to: &WriteHalf<'_>,
+    sealed: Buffer,
+    channel: &RefCell<&mut Channel>,
+) -> Result<bool, RelayError> {
+    channel.borrow_mut().sending(true);
+    let waited = write_all(to, sealed).await.map_err(broken(Leg::Outer))?;
+    channel.borrow_mut().sending(false);
+    Ok(waited)
 }
 
 /// From one socket to the other as it is.
@@ -382,7 +427,8 @@ impl Appetite {
 /// Two records of TLS.
 const LEAST_READ: usize = 32 * 1024;
 
-/// Fifteen records: sealed, or behind a record that is held, they still fit into one buffer.
+/// Fifteen records: sealed, with the head of a framing, or behind a record that is held, they still fit into one
+/// buffer.
 const MOST_READ: usize = 15 * 16 * 1024;
 
 #[cfg(test)]

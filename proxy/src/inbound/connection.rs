@@ -12,7 +12,8 @@ use super::plaintext::{self, Coming};
 use crate::authz::permit::{Direction, Grounds, Permit};
 use crate::buffer::Buffer;
 use crate::closed::{CloseReason, Closed};
-use crate::forward::carry::{Outer, carry};
+use crate::forward::carry::{Outer, Sealed, carry};
+use crate::framing::exchange;
 use crate::kit::{Kit, refuse};
 use crate::net::address::{ClientAddr, UpstreamAddr};
 use crate::net::dial::dial;
@@ -53,8 +54,8 @@ pub async fn run(tcp: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
             let entry = kit.book.enter(account);
             let half_closed = kit.config.connection.half_closed;
             let Opened { permit, outer, inner } = opened;
-            let closed = carry(&permit, outer, inner, half_closed, entry.moved()).await;
-            entry.close(&closed);
+            let carried = carry(&permit, outer, inner, half_closed, entry.moved()).await;
+            entry.close(&carried.closed);
         }
         // The probe from outside is nobody's connection.
         Ok(None) => {}
@@ -85,16 +86,18 @@ async fn open(tcp: TcpStream, way: Way, account: &mut Account, kit: &Kit) -> Res
         account.judged = Some(denied.judged);
         return Err(refuse(&tcp, denied.closed));
     }
-    let (permit, outer) = identify(tcp, target, account, kit).await?;
+    let (permit, mut outer) = identify(tcp, target, account, kit).await?;
     let inner = match dial(target, &kit.dialing()).await {
         Ok(inner) => inner,
         Err(error) => {
             let closed = Closed::because(CloseReason::Unreachable, &error);
-            return Err(match &outer {
-                Outer::Sealed { tcp, .. } | Outer::Clear { tcp, .. } => refuse(tcp, closed),
-            });
+            return Err(outer.refuse(closed));
         }
     };
+    if let Err(error) = outer.accept(kit.config.limits.handshake).await {
+        let closed = Closed::because(CloseReason::of_opening(&error), &error);
+        return Err(outer.refuse(closed));
+    }
     Ok(Some(Opened { permit, outer, inner }))
 }
 
@@ -133,7 +136,8 @@ async fn identify(
         Coming::Tls(first) => {
             let secured = shake(tcp, first, account, kit).await?;
             let peer = secured.peer.clone();
-            admit(Grounds::Caller { peer, port }, Outer::from(secured), account, kit)
+            let outer = stream(secured, kit).await?;
+            admit(Grounds::Caller { peer, port }, outer, account, kit)
         }
         Coming::Clear(peeked) => {
             account.tls = Tls::Plaintext;
@@ -142,6 +146,23 @@ async fn identify(
             let admitted = admit(Grounds::Stranger { client, port }, outer, account, kit)?;
             kit.book.plaintext(Direction::Inbound, admitted.0.judged().why);
             Ok(admitted)
+        }
+    }
+}
+
+/// Waits for the stream that the peer opens on its connection.
+async fn stream(secured: Secured, kit: &Kit) -> Result<Outer, Closed> {
+    let (mut tcp, mut channel) = (secured.tcp, secured.channel);
+    let limit = kit.config.limits.handshake;
+    match exchange::next(&mut tcp, &mut channel, secured.arrived, limit).await {
+        Ok(arrived) => Ok(Outer::Sealed(Box::new(Sealed {
+            tcp,
+            channel,
+            arrived,
+        }))),
+        Err(error) => {
+            let closed = Closed::because(CloseReason::of_opening(&error), &error);
+            Err(refuse(&tcp, closed))
         }
     }
 }
@@ -159,9 +180,7 @@ fn admit(
         }
         Err(denied) => {
             account.judged = Some(denied.judged);
-            Err(match &outer {
-                Outer::Sealed { tcp, .. } | Outer::Clear { tcp, .. } => refuse(tcp, denied.closed),
-            })
+            Err(outer.refuse(denied.closed))
         }
     }
 }

@@ -11,7 +11,8 @@ use super::route::{self, Route};
 use crate::authz::permit::{Direction, Grounds, Permit};
 use crate::closed::{CloseReason, Closed};
 use crate::config::Upstream;
-use crate::forward::carry::{Outer, carry};
+use crate::forward::carry::{Outer, Sealed, carry};
+use crate::framing::exchange;
 use crate::kit::{Kit, refuse};
 use crate::knowledge::map::Endpoint;
 use crate::net::address::{ClientAddr, UpstreamAddr};
@@ -20,7 +21,7 @@ use crate::net::original::original_dst;
 use crate::net::socket::prepare;
 use crate::observe::account::{Account, Tls};
 use crate::proof;
-use crate::tls::handshake::connect;
+use crate::tls::handshake::{Secured, connect};
 
 /// The way that a connection came.
 #[derive(Debug, Clone)]
@@ -44,8 +45,8 @@ pub async fn run(inner: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
         Ok(Some((permit, outer))) => {
             let entry = kit.book.enter(account);
             let half_closed = kit.config.connection.half_closed;
-            let closed = carry(&permit, outer, inner, half_closed, entry.moved()).await;
-            entry.close(&closed);
+            let carried = carry(&permit, outer, inner, half_closed, entry.moved()).await;
+            entry.close(&carried.closed);
         }
         // The proxy met itself.
         Ok(None) => proof::meet(inner, kit.token).await,
@@ -132,9 +133,25 @@ async fn to_mesh(
         account.secured(&secured.peer, secured.agreed);
         let peer = secured.peer.clone();
         let permit = admit(Grounds::Server { peer }, account, kit)?;
-        return Ok(Some((permit, Outer::from(secured))));
+        let outer = stream(secured, kit).await?;
+        return Ok(Some((permit, outer)));
     }
     Err(last)
+}
+
+/// Opens a stream on a connection to a peer who is admitted.
+async fn stream(secured: Secured, kit: &Kit) -> Result<Outer, Closed> {
+    let (mut tcp, mut channel) = (secured.tcp, secured.channel);
+    let limit = kit.config.limits.handshake;
+    let arrived = exchange::open(&mut tcp, &mut channel, secured.arrived, limit)
+        .await
+        .map_err(|error| Closed::because(CloseReason::of_opening(&error), &error))?;
+    let sealed = Sealed {
+        tcp,
+        channel,
+        arrived,
+    };
+    Ok(Outer::Sealed(Box::new(sealed)))
 }
 
 async fn in_clear(

@@ -20,13 +20,15 @@ use super::session::{Progress, Session};
 use crate::buffer::Buffer;
 use crate::closed::CloseReason;
 use crate::forward::relay::Arrived;
+use crate::framing::channel::Channel;
+use crate::framing::{self, FramingError};
 
 /// A connection whose other end has proved who it is.
 pub struct Secured {
     /// The socket.
     pub tcp: TcpStream,
-    /// The TLS connection over it.
-    pub session: Session,
+    /// The TLS connection over it, with the framing that was agreed on.
+    pub channel: Channel,
     /// Who is at the other end.
     pub peer: PeerIdentity,
     /// What both sides agreed on.
@@ -115,9 +117,11 @@ async fn secure(
     let peer = outcome.result().and_then(Result::ok).cloned();
     let peer = peer.ok_or(HandshakeError::Nobody)?;
     let agreed = Agreed::of(session.agreed());
+    let framing = framing::agreed(session.agreed().alpn_protocol())
+        .map_err(|source| HandshakeError::Framing { source })?;
     Ok(Secured {
         tcp,
-        session,
+        channel: Channel::new(session, framing),
         peer,
         agreed,
         arrived,
@@ -222,6 +226,7 @@ impl HandshakeError {
             }
             | Self::Nobody => CloseReason::BadCertificate,
             Self::Protocol { .. }
+            | Self::Framing { .. }
             | Self::Settings { .. }
             | Self::Broken { .. }
             | Self::Ended
@@ -281,6 +286,12 @@ pub enum HandshakeError {
     /// The handshake is over, and nobody was verified.
     #[error("the peer showed no certificate")]
     Nobody,
+    /// The handshake agreed on something that cannot be carried.
+    #[error("the TLS handshake is over, but nothing can be carried")]
+    Framing {
+        /// Why.
+        source: FramingError,
+    },
     /// Our own settings are refused.
     #[error("cannot prepare the TLS handshake")]
     Settings {

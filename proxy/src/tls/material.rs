@@ -10,8 +10,7 @@ use ferrule_identity::tls::{
 use ferrule_identity::{Lifetime, SerialNumber, SpiffeId, Timestamp, WorkloadCertificate};
 use rustls::{ClientConfig, ServerConfig};
 
-/// The framing in which the TLS stream is the application's bytes, as ALPN names it.
-pub const RAW: &[u8] = b"ferrule-raw";
+use crate::framing::OFFERED;
 
 /// What handshakes need while one certificate is in use. Made anew for each certificate, shared by all workers.
 pub struct Material {
@@ -66,7 +65,7 @@ impl Material {
     pub fn server(&self, outcome: &Outcome) -> Result<ServerConfig, TlsError> {
         let verifier =
             PeerVerifier::new(Arc::clone(&self.trust), Expected::Anyone).reporting_to(outcome.clone());
-        peer_server_config(verifier, &self.own, &[RAW], Arc::clone(&self.now))
+        peer_server_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
     }
 
     /// Settings for one handshake as the side that dials `expected`, whose verification goes to `outcome`.
@@ -76,7 +75,7 @@ impl Material {
     pub fn client(&self, expected: SpiffeId, outcome: &Outcome) -> Result<ClientConfig, TlsError> {
         let verifier =
             PeerVerifier::new(Arc::clone(&self.trust), Expected::one(expected)).reporting_to(outcome.clone());
-        peer_client_config(verifier, &self.own, &[RAW], Arc::clone(&self.now))
+        peer_client_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
     }
 }
 

@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::framing::raw::Raw;
 use crate::net::socket::reset_on_close;
 use crate::tls::session::tests::settings;
+use crate::tls::session::{Progress, Session};
 
 /// Two ends of one TCP connection.
 async fn pair() -> (TcpStream, TcpStream) {
@@ -44,6 +46,10 @@ async fn shake(tcp: &mut TcpStream, session: &mut Session) {
     }
 }
 
+fn raw(session: Session) -> Channel {
+    Channel::new(session, Box::new(Raw))
+}
+
 /// The whole way: `client` → relay → TLS → relay → `server`. What each relay ended with comes when both have.
 struct Way {
     client: TcpStream,
@@ -62,6 +68,7 @@ async fn way(half_closed: Duration) -> Way {
     let (mut near_outer, mut far_outer) = pair().await;
     let (mut far_inner, server) = pair().await;
     tokio::join!(shake(&mut near_outer, &mut near), shake(&mut far_outer, &mut far));
+    let (mut near, mut far) = (raw(near), raw(far));
     let relays = tokio::task::spawn_local(async move {
         let near = async {
             let moved = Moved::default();
@@ -225,6 +232,7 @@ async fn a_truncated_stream_is_no_end_of_stream() {
         // FIN without close_notify.
         cutter.shutdown().await.unwrap();
         let moved = Moved::default();
+        let mut far = raw(far);
         let ended = sealed(&mut outer, &mut far, &mut inner, Arrived::default(), LONG, &moved).await;
         assert!(matches!(ended, Err(RelayError::Truncated)), "{ended:?}");
         assert_eq!(moved.inward(), 7);
