@@ -1,9 +1,13 @@
 //! Describes the command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ferrule_document::parse_duration;
+use ferrule_shop::Target;
 
 use crate::print::Format;
 
@@ -51,6 +55,9 @@ pub enum Command {
         after_long_help = "Example:\n  ferrule ca status\n  ferrule ca rotate --help"
     )]
     Ca(Ca),
+    /// Run one of the programs of the example that `ferrule up` shows
+    #[command(subcommand, hide = true)]
+    Example(Example),
 }
 
 /// `ferrule policy`.
@@ -75,4 +82,66 @@ pub struct Ca {
     /// What ferrule-ca takes
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub arguments: Vec<OsString>,
+}
+
+/// `ferrule example`: settings come from the environment, as `ferrule up` gives them.
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = "Example:\n  ferrule example store")]
+pub enum Example {
+    /// The goods
+    #[command(after_long_help = "Example:\n  ferrule example store")]
+    Store {
+        /// Where to listen.
+        #[command(flatten)]
+        listen: Listen<9000>,
+    },
+    /// Between the page and the goods
+    #[command(after_long_help = "Example:\n  STORE=http://127.0.0.1:9000 ferrule example api")]
+    Api {
+        /// Where to listen.
+        #[command(flatten)]
+        listen: Listen<8080>,
+        /// Where the store is
+        #[arg(long, env = "STORE", value_name = "URL")]
+        store: Target,
+    },
+    /// The page
+    #[command(after_long_help = "Example:\n  API=http://127.0.0.1:8080 ferrule example web")]
+    Web {
+        /// Where to listen.
+        #[command(flatten)]
+        listen: Listen<8000>,
+        /// Where the api is
+        #[arg(long, env = "API", value_name = "URL")]
+        api: Target,
+        /// Where the mesh can be looked at, for a link
+        #[arg(long, env = "MESH_VIEW", value_name = "URL")]
+        mesh: Option<String>,
+    },
+    /// Somebody who tries what it may not
+    #[command(
+        after_long_help = "Example:\n  SHOP=http://127.0.0.1:8000 ferrule example intruder http://127.0.0.1:9000/items"
+    )]
+    Intruder {
+        /// Where the page is, which is told of every attempt
+        #[arg(long, env = "SHOP", value_name = "URL")]
+        shop: Target,
+        /// What to try
+        #[arg(env = "TARGETS", value_delimiter = ' ', required = true, value_name = "URL")]
+        targets: Vec<Target>,
+        /// Between two rounds
+        #[arg(long, default_value = "2s", value_parser = parse_duration)]
+        pause: Duration,
+    },
+}
+
+/// Where a program of the example listens.
+#[derive(Debug, Args)]
+pub struct Listen<const PORT: u16> {
+    /// The address [default: all]
+    #[arg(long, env = "HOST", value_name = "ADDRESS")]
+    pub host: Option<IpAddr>,
+    /// The port
+    #[arg(long, env = "PORT", default_value_t = PORT)]
+    pub port: u16,
 }

@@ -7,6 +7,7 @@
 pub mod arguments;
 mod ca;
 mod context;
+mod example;
 pub mod failure;
 mod policy;
 pub mod print;
@@ -55,6 +56,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Policy(policy) => policy::run(policy, context),
         Command::Ca(arguments) => ca::run(arguments, context),
+        Command::Example(program) => example::run(program),
     }
 }
 

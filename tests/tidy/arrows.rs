@@ -7,7 +7,7 @@ use crate::tree::{Fault, Tree};
 
 /// The floors, lowest first: each crate beside what it may name. Programs never name each other; `cli` alone
 /// may use their libraries, to run them in one process.
-const FLOORS: [(&str, &[&str]); 13] = [
+const FLOORS: [(&str, &[&str]); 14] = [
     ("document", &[]),
     ("identity", &[]),
     ("policy", &["document", "identity"]),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("ca", LIBRARIES),
     ("directory", LIBRARIES),
     ("injector", LIBRARIES),
+    ("shop", &[]),
     ("cli", ALL_BUT_PROOF),
     ("tests", ALL_BUT_PROOF),
     ("benches", ALL_AND_TOOLS),
@@ -36,6 +37,7 @@ const ALL_BUT_PROOF: &[&str] = &[
     "ca",
     "directory",
     "injector",
+    "shop",
     "cli",
 ];
 
@@ -50,6 +52,7 @@ const ALL_AND_TOOLS: &[&str] = &[
     "ca",
     "directory",
     "injector",
+    "shop",
     "cli",
     "tests",
 ];

@@ -1,0 +1,7 @@
+//! Types the commands as a user would, and reads what they print.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod example;
+mod ferrule;
+mod policy;
