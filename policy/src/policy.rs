@@ -149,6 +149,13 @@ impl Policy {
                 .any(|group| covers(&group.address_ports))
     }
 
+    /// Whether there are rules about hosts for the workload's connections to `port`, beside others or alone.
+    pub fn has_host_rules(&self, workload: &Workload<'_>, port: u16) -> bool {
+        self.egress
+            .about(workload)
+            .any(|group| group.host_ports.find(port).is_some())
+    }
+
     /// Judges an address that the name of an allowed host was resolved to. Whoever owns the name chooses the
     /// address, so nothing private is ever reached by a name.
     ///

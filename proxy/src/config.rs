@@ -18,6 +18,7 @@ use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 use ferrule_policy::{Mesh, ServiceName, Workload};
 
 use crate::net::address::ListenAddr;
+use crate::net::dial::Dialing;
 use crate::net::socket::KeepAlive;
 
 pub use ferrule_daemon::settings::Loaded;
@@ -35,6 +36,8 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// The mesh besides its rules.
     pub mesh: Mesh,
+    /// The resolvers that are asked for names beyond the mesh; none: those of the system.
+    pub resolvers: Vec<SocketAddr>,
     /// Transparent capture; none where only explicit listeners are used.
     pub capture: Option<CaptureConfig>,
     /// Explicit ways out.
@@ -72,6 +75,17 @@ pub struct Own {
     pub addresses: Vec<IpAddr>,
     /// The machine that it runs on; empty where nobody said.
     pub node: String,
+}
+
+impl Config {
+    /// How connections are dialled.
+    pub fn dialing(&self) -> Dialing {
+        Dialing {
+            mark: self.capture.as_ref().and_then(|capture| capture.mark),
+            limit: self.limits.connect,
+            keepalive: self.connection.keepalive,
+        }
+    }
 }
 
 impl Own {
@@ -190,6 +204,8 @@ pub struct ConnectionLimits {
     pub connect: Duration,
     /// How long the client's first bytes are waited for in permissive mode, where nothing else tells what comes.
     pub sniff: Duration,
+    /// How long a client that may go beyond the mesh only by a name has to say it.
+    pub name: Duration,
     /// The length of accept queues.
     pub backlog: i32,
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::authz::gate::Gate;
 use crate::closed::{CloseReason, Closed};
 use crate::config::Config;
+use crate::egress::resolver::Resolver;
 use crate::knowledge::map::Map;
 use crate::net::dial::Dialing;
 use crate::net::socket::reset_on_close;
@@ -29,6 +30,8 @@ pub struct Kit {
     pub material: watch::Receiver<Option<Arc<Material>>>,
     /// Who lives where.
     pub map: watch::Receiver<Arc<Map>>,
+    /// Where names beyond the mesh lead.
+    pub resolver: Resolver,
     /// The books.
     pub book: Book,
     /// Connections to the workload.
@@ -80,11 +83,7 @@ impl Kit {
 
     /// How connections are dialled.
     pub fn dialing(&self) -> Dialing {
-        Dialing {
-            mark: self.config.capture.as_ref().and_then(|capture| capture.mark),
-            limit: self.config.limits.connect,
-            keepalive: self.config.connection.keepalive,
-        }
+        self.config.dialing()
     }
 
     /// Whether a port of this workload is one of the proxy's own, which nobody may be led to.

@@ -11,6 +11,7 @@ pub mod closed;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod egress;
 pub mod forward;
 pub mod framing;
 pub mod inbound;

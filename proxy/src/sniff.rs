@@ -1,5 +1,8 @@
 //! Tells from a client's first bytes what it speaks.
 
+pub mod hello;
+pub mod name;
+
 use std::io;
 
 use rustls::server::Acceptor;

@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 
 use crate::authz::gate::Gate;
 use crate::config::Config;
+use crate::egress::message::Family;
+use crate::egress::resolver::Resolver;
+use crate::egress::servers::Servers;
 use crate::inbound;
 use crate::kit::Kit;
 use crate::knowledge::News;
@@ -222,6 +225,7 @@ fn kit(number: u16, shared: Shared, shard: Shard) -> Kit {
         gate,
         material: shared.material,
         map: shared.news.map,
+        resolver: resolver(&shared.config),
         book: Book::new(own, shared.metrics, shard, number),
         inbound: shared.inbound,
         outbound: shared.outbound,
@@ -231,6 +235,20 @@ fn kit(number: u16, shared: Shared, shard: Shard) -> Kit {
         turn: Cell::new(usize::from(number)),
         config: shared.config,
     }
+}
+
+/// Asks for addresses of the families that the workload has.
+fn resolver(config: &Config) -> Resolver {
+    let own = &config.own.addresses;
+    let mut families = Vec::new();
+    if own.is_empty() || own.iter().any(std::net::IpAddr::is_ipv4) {
+        families.push(Family::V4);
+    }
+    if own.is_empty() || own.iter().any(std::net::IpAddr::is_ipv6) {
+        families.push(Family::V6);
+    }
+    let servers = Servers::new(config.resolvers.clone(), config.dialing(), RESOLVER_PATIENCE);
+    Resolver::new(servers, families)
 }
 
 async fn serve(door: Door, listener: TcpListener, kit: Rc<Kit>) {
@@ -265,6 +283,9 @@ async fn first_panic(mut serving: JoinSet<()>) {
     }
     std::future::pending().await
 }
+
+/// How long one resolver is waited for, each time that it is asked.
+const RESOLVER_PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
 
 /// Why a worker does not run.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! Judges connections: the port before a handshake, the peer after it, everything again when something changes.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use ferrule_daemon::clock::Clock;
 use ferrule_daemon::drain::Drain;
 use ferrule_identity::{SpiffeId, Timestamp};
 use ferrule_policy::{
-    Ask, Decision, Denial, Inbound, Mode, Outbound, Source, Verdict, Workload, explain, judge, judge_port,
+    Ask, Decision, Denial, Grant, Inbound, Mode, Outbound, ResolvedError, ServiceName, Source, Verdict,
+    Workload, explain, judge, judge_port,
 };
 
 /// The judge of one worker's connections, and the keeper of what it permitted. Cheap to clone.
@@ -97,7 +99,7 @@ impl Gate {
     }
 
     /// Whether `address` is one of the mesh's own; yes, before the first rules.
-    pub fn is_in_mesh_ranges(&self, address: std::net::IpAddr) -> bool {
+    pub fn is_in_mesh_ranges(&self, address: IpAddr) -> bool {
         let rules = self.news.rules.borrow();
         rules
             .as_ref()
@@ -214,13 +216,53 @@ impl Gate {
                     },
                 })
             }
-            Grounds::Beyond { target, service } => self.ask(&Ask::Outbound(Outbound {
+            Grounds::Beyond {
+                target,
+                service,
+                host,
+            } => self.ask(&Ask::Outbound(Outbound {
                 source: workload,
                 address: target.ip(),
                 port: target.port(),
                 services: service.as_slice(),
-                host: None,
+                host: host.as_ref(),
             })),
+        }
+    }
+
+    /// Whether a connection to `target` has to wait for the host that the workload names: no rule about the address
+    /// allows it, and a rule about hosts might.
+    pub fn awaits_host(&self, target: UpstreamAddr, service: Option<&ServiceName>) -> bool {
+        let rules = self.news.rules.borrow();
+        let Some(policy) = rules.as_ref() else {
+            return false;
+        };
+        let source = self.own.workload();
+        if !policy.has_host_rules(&source, target.port()) {
+            return false;
+        }
+        let verdict = judge(
+            policy,
+            &Ask::Outbound(Outbound {
+                source,
+                address: target.ip(),
+                port: target.port(),
+                services: service.map(std::slice::from_ref).unwrap_or_default(),
+                host: None,
+            }),
+        );
+        !matches!(&verdict.is, Decision::Allowed(Grant::Rule(_) | Grant::BuiltIn(_)))
+    }
+
+    /// Whether an address that the name of an allowed host was resolved to may be dialled.
+    ///
+    /// # Errors
+    /// Why it must not be.
+    pub fn resolved(&self, address: IpAddr) -> Result<(), ResolvedError> {
+        let rules = self.news.rules.borrow();
+        match rules.as_ref() {
+            Some(policy) => policy.judge_resolved(address),
+            None => Err(ResolvedError::MeshRange { address }),
         }
     }
 
@@ -263,6 +305,7 @@ impl Gate {
             why: verdict.is.reason(),
             rule: verdict.rule().map(ToString::to_string).unwrap_or_default(),
             sentence,
+            by_host: verdict.by_host().is_some(),
         })
     }
 
@@ -278,6 +321,7 @@ impl Judged {
             why: "",
             rule,
             sentence,
+            by_host: false,
         }
     }
 }

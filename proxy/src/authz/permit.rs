@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
 use ferrule_identity::PeerIdentity;
-use ferrule_policy::ServiceName;
+use ferrule_policy::{HostName, ServiceName};
 
 use crate::closed::{CloseReason, Closed};
 use crate::net::address::{ClientAddr, UpstreamAddr};
@@ -63,6 +63,8 @@ pub enum Grounds {
         target: UpstreamAddr,
         /// The unmeshed service there, where it is one.
         service: Option<ServiceName>,
+        /// The host that the workload named, where it was waited for.
+        host: Option<HostName>,
     },
 }
 
@@ -95,6 +97,8 @@ pub struct Judged {
     pub rule: String,
     /// The decision as a sentence, where it is a refusal or would have been one; empty otherwise.
     pub sentence: String,
+    /// Whether the rule is about the host that was named: then nothing but what that name leads to may be dialled.
+    pub by_host: bool,
 }
 
 impl Judged {
@@ -105,6 +109,7 @@ impl Judged {
             why: "",
             rule: String::new(),
             sentence: String::new(),
+            by_host: false,
         }
     }
 }

@@ -66,6 +66,9 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         return None;
     }
     let (ranges, built_in) = mesh?;
+    let resolvers = built_in.iter().filter(|place| *place.name == *RESOLVER);
+    let resolvers = resolvers.map(|place| SocketAddr::new(place.address, place.port));
+    let resolvers = resolvers.collect();
     let (capture, upstreams, serves) = (capture?, upstreams?, serves?);
     if capture.is_none() && upstreams.is_empty() && serves.is_empty() {
         fields.fail("there is nothing to do: give `capture`, `upstreams` or `serves`");
@@ -83,6 +86,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
             ranges,
             built_in,
         },
+        resolvers,
         capture,
         upstreams,
         serves,
@@ -183,7 +187,7 @@ fn mesh(fields: &mut Fields<'_>) -> Option<(Vec<Cidr>, Vec<BuiltIn>)> {
             })
         }
     };
-    let resolvers = fields.default("resolvers", "[]", built_in("resolver", 53));
+    let resolvers = fields.default("resolvers", "[]", built_in(RESOLVER, 53));
     let api_server = fields.default("api_server", "[]", built_in("API server", 443));
     let mut all = resolvers?;
     all.extend(api_server?);
@@ -309,6 +313,7 @@ fn limits(fields: &mut Fields<'_>) -> Option<ConnectionLimits> {
     let handshake = fields.default("handshake_time", "5s", |item| item.duration_in(WAIT));
     let connect = fields.default("connect_time", "5s", |item| item.duration_in(WAIT));
     let sniff = fields.default("sniff_time", "200ms", |item| item.duration_in(SNIFF));
+    let name = fields.default("name_time", "5s", |item| item.duration_in(NAME));
     let backlog = fields.default("backlog", "4096", |item| item.integer(16..=65_535));
     Some(ConnectionLimits {
         connections: connections?,
@@ -316,6 +321,7 @@ fn limits(fields: &mut Fields<'_>) -> Option<ConnectionLimits> {
         handshake: handshake?,
         connect: connect?,
         sniff: sniff?,
+        name: name?,
         backlog: backlog?,
     })
 }
@@ -360,12 +366,14 @@ fn log(fields: &mut Fields<'_>) -> Option<(Format, String)> {
     Some((format?, level?))
 }
 
+const RESOLVER: &str = "resolver";
 const TOKEN: &str = "/var/run/secrets/tokens/ferrule-ca";
 const BUNDLE: &str = "/var/run/ferrule/trust/bundle.pem";
 const LEAF: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 86_400);
 const SNIFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
+const NAME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
 const PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
 const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 const EXPIRY_GRACE: Duration = Duration::from_secs(60);

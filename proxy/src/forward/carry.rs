@@ -24,6 +24,8 @@ pub enum Outer {
         tcp: TcpStream,
         /// What was read from it already.
         peeked: Box<[u8]>,
+        /// What was read from the other leg, the workload's own, already.
+        said: Box<[u8]>,
     },
 }
 
@@ -114,9 +116,13 @@ pub async fn carry(
             let kept = sealed.channel.is_reusable().then_some(sealed);
             Carried { closed, kept }
         }
-        Outer::Clear { mut tcp, peeked } => {
+        Outer::Clear {
+            mut tcp,
+            peeked,
+            said,
+        } => {
             let closed = {
-                let relay = relay::plain(&mut tcp, &mut inner, peeked, half_closed, moved);
+                let relay = relay::plain(&mut tcp, &mut inner, (peeked, said), half_closed, moved);
                 until_revoked(permit, pin!(relay), client).await
             };
             if closed.reason != CloseReason::Finished {

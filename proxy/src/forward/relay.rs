@@ -136,14 +136,15 @@ pub async fn sealed(
     both(inward, outward, &ends, half_closed, moved).await
 }
 
-/// Carries bytes between two sockets as they are; otherwise as [`sealed`]. `peeked` was read from `outer` before.
+/// Carries bytes between two sockets as they are; otherwise as [`sealed`]. `read` was read before, from `outer`
+/// and from `inner`.
 ///
 /// # Errors
 /// As [`sealed`].
 pub async fn plain(
     outer: &mut TcpStream,
     inner: &mut TcpStream,
-    peeked: Box<[u8]>,
+    read: (Box<[u8]>, Box<[u8]>),
     half_closed: Duration,
     moved: &Moved,
 ) -> Result<(), RelayError> {
@@ -151,19 +152,12 @@ pub async fn plain(
     let (inner_read, inner_write) = inner.split();
     let ends = Notify::new();
     let inward = pin!(async {
-        plain_flow(outer_read, Leg::Outer, inner_write, peeked, &moved.inward).await?;
+        plain_flow(outer_read, Leg::Outer, inner_write, read.0, &moved.inward).await?;
         ends.notify_one();
         Ok(())
     });
     let outward = pin!(async {
-        plain_flow(
-            inner_read,
-            Leg::Inner,
-            outer_write,
-            Box::default(),
-            &moved.outward,
-        )
-        .await?;
+        plain_flow(inner_read, Leg::Inner, outer_write, read.1, &moved.outward).await?;
         ends.notify_one();
         Ok(())
     });

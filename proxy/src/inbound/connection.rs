@@ -142,7 +142,8 @@ async fn identify(
         Coming::Clear(peeked) => {
             account.tls = Tls::Plaintext;
             let client = account.client();
-            let outer = Outer::Clear { tcp, peeked };
+            let said = Box::default();
+            let outer = Outer::Clear { tcp, peeked, said };
             let admitted = admit(Grounds::Stranger { client, port }, outer, account, kit)?;
             kit.book.plaintext(Direction::Inbound, admitted.0.judged().why);
             Ok(admitted)

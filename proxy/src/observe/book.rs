@@ -31,6 +31,7 @@ struct Inner {
     refused: RefCell<HashMap<(Direction, CloseReason), Counter>>,
     handshakes: RefCell<HashMap<(&'static str, &'static str), Histogram>>,
     plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
+    names: RefCell<HashMap<&'static str, Counter>>,
     inbound: Counts,
     outbound: Counts,
     /// What open connections have been counted for already, by their numbers: bytes in, bytes out.
@@ -78,6 +79,7 @@ impl Book {
             refused: RefCell::default(),
             handshakes: RefCell::default(),
             plaintext: RefCell::default(),
+            names: RefCell::default(),
             counted: RefCell::default(),
         }))
     }
@@ -150,6 +152,17 @@ impl Book {
         };
         let mut counters = self.0.plaintext.borrow_mut();
         counters.entry((direction, reason)).or_insert_with(make).inc();
+    }
+
+    /// Counts what came of waiting for the name of a host.
+    pub fn name(&self, outcome: &'static str) {
+        let make = || self.0.metrics.names.get_or_create_owned(&[("outcome", outcome)]);
+        self.0
+            .names
+            .borrow_mut()
+            .entry(outcome)
+            .or_insert_with(make)
+            .inc();
     }
 
     /// Counts a client that said nothing for the time that it is waited for in permissive mode.

@@ -17,6 +17,8 @@ pub struct ProxyMetrics {
     pub handshakes: Family<Labels<2>, Histogram, Buckets>,
     /// Connections in clear: direction, reason.
     pub plaintext: Family<Labels<2>, Counter>,
+    /// Names of hosts beyond the mesh that were waited for: outcome.
+    pub names: Family<Labels<1>, Counter>,
     /// Refusals by rules or trust: direction, reason.
     pub denied: Family<Labels<2>, Counter>,
     /// Clients of permissive ports who said nothing for the time that they are waited for.
@@ -46,6 +48,10 @@ impl ProxyMetrics {
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0],
             ),
             plaintext: metrics.family("plaintext", "Connections that were carried or offered in clear"),
+            names: metrics.family(
+                "egress_names",
+                "Connections whose client had to name a host beyond the mesh, by what came of it",
+            ),
             denied: metrics.family("denied", "Connections that rules or trust refused"),
             silent: metrics.counter(
                 "sniff_timeouts",

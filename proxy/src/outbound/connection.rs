@@ -11,6 +11,7 @@ use super::route::{self, Route};
 use crate::authz::permit::{Direction, Grounds, Permit};
 use crate::closed::{CloseReason, Closed};
 use crate::config::Upstream;
+use crate::egress::beyond;
 use crate::forward::carry::{Outer, Sealed, carry};
 use crate::framing::exchange;
 use crate::kit::{Kit, refuse};
@@ -90,12 +91,8 @@ async fn open(
             in_clear(Grounds::Itself { port: target.port() }, target, account, kit).await
         }
         Route::Beyond { target, service } => {
-            account.tls = Tls::Plaintext;
-            account.service = service.as_ref().map(ToString::to_string).unwrap_or_default();
-            let opened = in_clear(Grounds::Beyond { target, service }, target, account, kit).await?;
-            let why = account.judged.as_ref().map_or("", |judged| judged.why);
-            kit.book.plaintext(Direction::Outbound, why);
-            Ok(opened)
+            let opened = Box::pin(beyond::open(inner, target, service, account, kit)).await?;
+            Ok(Some(opened))
         }
     }
 }
@@ -164,8 +161,8 @@ async fn in_clear(
     let tcp = dial(target, &kit.dialing())
         .await
         .map_err(|error| Closed::because(CloseReason::Unreachable, &error))?;
-    let peeked = Box::default();
-    Ok(Some((permit, Outer::Clear { tcp, peeked })))
+    let (peeked, said) = (Box::default(), Box::default());
+    Ok(Some((permit, Outer::Clear { tcp, peeked, said })))
 }
 
 fn admit(grounds: Grounds, account: &mut Account, kit: &Kit) -> Result<Permit, Closed> {

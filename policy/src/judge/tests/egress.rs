@@ -78,6 +78,9 @@ fn only_a_port_with_rules_about_hosts_alone_waits_for_the_host() {
     assert!(!policy.waits_for_host(&api, 8443));
     assert!(!policy.waits_for_host(&api, 5432));
     assert!(!policy.waits_for_host(&api, 22));
+    assert!(policy.has_host_rules(&api, 443));
+    assert!(policy.has_host_rules(&api, 8443));
+    assert!(!policy.has_host_rules(&api, 5432));
 }
 
 #[test]

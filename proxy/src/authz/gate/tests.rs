@@ -63,6 +63,7 @@ fn beyond(target: &str) -> Grounds {
     Grounds::Beyond {
         target: UpstreamAddr::new(target.parse().unwrap()),
         service: None,
+        host: None,
     }
 }
 

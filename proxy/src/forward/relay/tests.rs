@@ -274,9 +274,15 @@ async fn bytes_in_clear_pass_as_they_are() {
         let (mut inner, mut server) = pair().await;
         let relay = tokio::task::spawn_local(async move {
             let moved = Moved::default();
-            plain(&mut outer, &mut inner, Box::default(), LONG, &moved)
-                .await
-                .map(|()| (moved.inward(), moved.outward()))
+            plain(
+                &mut outer,
+                &mut inner,
+                (Box::default(), Box::default()),
+                LONG,
+                &moved,
+            )
+            .await
+            .map(|()| (moved.inward(), moved.outward()))
         });
         client.write_all(b"ping").await.unwrap();
         client.shutdown().await.unwrap();
