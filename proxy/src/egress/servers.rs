@@ -95,7 +95,7 @@ async fn over_udp(
     // Connected, so that nobody else's datagrams are taken, and a closed port is noticed.
     socket.connect(server).await.map_err(failed)?;
     socket.send(question).await.map_err(failed)?;
-    let mut bytes = [0; DATAGRAM_BYTES as usize];
+    let mut bytes = vec![0; DATAGRAM_BYTES.into()];
     loop {
         let length = socket.recv(&mut bytes).await.map_err(failed)?;
         match read(bytes.get(..length).unwrap_or_default()) {

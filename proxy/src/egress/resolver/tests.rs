@@ -62,7 +62,7 @@ impl Server {
 
     async fn run(&self) {
         let over_udp = async {
-            let mut bytes = [0; 1500];
+            let mut bytes = vec![0; 1500];
             loop {
                 let (length, client) = self.udp.recv_from(&mut bytes).await.unwrap();
                 // Somebody else's guesses come first.
