@@ -13,6 +13,18 @@ curl         curl      an HTTPS client that is not ours
 strace       strace    makes the n-th system call fail: disk full, I/O errors
 faketime     faketime  gives one program another clock
 git          git       fetches the advisory database, lists the tree
+iptables     iptables-nft     the other front end for redirect rules
+tcpdump      tcpdump          records what is on the wire
+tshark       tshark           reads the records
+netcat-openbsd       nc.openbsd    streams that end one side at a time
+postgresql           pg_ctlcluster a database whose client speaks first, and pgbench
+mariadb-server-core  mariadbd      a database whose server speaks first
+mariadb-client-core  mariadb       … and its client
+redis-tools          redis-benchmark  many small questions at once; brings the server, too
+nginx                nginx         HTTP/1.1 and HTTP/2
+nghttp2-client       h2load        a load of both
+openssh-server       sshd          a session that stays
+openssh-client       ssh           … and its client
 '
 
 # BetterTLS, path-building and name-constraint cases: the newest version of its Go module, and what that needs.
@@ -57,14 +69,34 @@ apt_install() {
   local log
   log=$(mktemp)
   if ! ${as_root[@]+"${as_root[@]}"} apt-get update -q </dev/null >"$log" 2>&1 ||
-    ! ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -q --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
+    ! ${as_root[@]+"${as_root[@]}"} sh -c "$install_quietly" sh "$@" </dev/null >>"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
     die "apt-get could not install: $*"
   fi
   rm -f "$log"
 }
+
+# Installs its arguments; a server among them is neither started now nor at the next boot, unless it was here before:
+# the tests start their own, elsewhere.
+install_quietly='
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap "rm -f $policy" EXIT
+    printf "#!/bin/sh\nexit 101\n" >"$policy"
+    chmod 755 "$policy"
+  fi
+  new=
+  for unit in nginx postgresql ssh; do
+    [ -e "/lib/systemd/system/$unit.service" ] || new="$new $unit"
+  done
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" || exit 1
+  for unit in $new; do
+    if [ -e "/lib/systemd/system/$unit.service" ] && command -v systemctl >/dev/null; then
+      systemctl disable --quiet "$unit.service" || exit 1
+    fi
+  done
+'
 
 # Sets FERRULE_LIMBO, the cases of x509-limbo: the caller's file, or the one beside the checkout.
 find_limbo() {

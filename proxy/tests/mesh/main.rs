@@ -5,7 +5,6 @@
 mod carrying;
 mod openssl;
 mod permissive;
-mod pki;
 mod program;
 mod refusing;
 mod sidecar;

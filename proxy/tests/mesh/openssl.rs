@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use crate::pki::Files;
 use crate::sidecar::{API, Mesh, dial, rest};
+use ferrule_tests::pki::Files;
 
 fn client(to: SocketAddr, files: &Files, more: &[&str]) -> Child {
     Command::new("openssl")

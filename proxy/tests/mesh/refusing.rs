@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::pki::Authority;
 use crate::sidecar::{API, DAY, Mesh, Sidecar, WEB, dial, rest, say};
+use ferrule_tests::pki::Authority;
 
 /// Nothing waits at the application's door.
 fn nobody_came(mesh: &Mesh) {

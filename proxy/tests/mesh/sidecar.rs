@@ -16,7 +16,7 @@ use ferrule_proxy::app::{Proxy, Surroundings};
 use ferrule_proxy::config;
 use tempfile::TempDir;
 
-use crate::pki::{Authority, Files};
+use ferrule_tests::pki::{Authority, Files};
 
 pub(crate) const WEB: &str = "spiffe://shop.local/ns/shop/sa/web";
 pub(crate) const API: &str = "spiffe://shop.local/ns/shop/sa/api";

@@ -11,20 +11,35 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-/// An authority of its own.
-pub(crate) struct Authority(CertifiedIssuer<'static, PrivateKey>);
+/// An authority of its own, whose root lives for a day.
+pub struct Authority(CertifiedIssuer<'static, PrivateKey>);
 
 /// A workload's certificate, its key and whom it trusts, as files.
-#[derive(Clone)]
-pub(crate) struct Files {
-    pub(crate) chain: PathBuf,
-    pub(crate) key: PathBuf,
-    pub(crate) bundle: PathBuf,
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The chain, leaf first.
+    pub chain: PathBuf,
+    /// The leaf's key.
+    pub key: PathBuf,
+    /// The roots.
+    pub bundle: PathBuf,
+    /// The revocation lists.
+    pub crls: PathBuf,
 }
 
 impl Files {
+    /// Those of that name in `folder`, there or not.
+    pub fn at(folder: &Path, name: &str) -> Self {
+        Self {
+            chain: folder.join(format!("{name}.pem")),
+            key: folder.join(format!("{name}.key")),
+            bundle: folder.join(format!("{name}.bundle.pem")),
+            crls: folder.join(format!("{name}.crl.pem")),
+        }
+    }
+
     /// The serial number of the certificate that is there now.
-    pub(crate) fn serial(&self) -> SerialNumber {
+    pub fn serial(&self) -> SerialNumber {
         let chain = read_chain(&fs::read_to_string(&self.chain).unwrap()).unwrap();
         let info = CertificateInfo::from_der(&chain[0]).unwrap();
         SerialNumber::from_slice(&info.serial.der_content())
@@ -36,7 +51,9 @@ fn key() -> PrivateKey {
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    /// Makes one.
+    #[allow(clippy::new_without_default, reason = "each one differs")]
+    pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "test root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -46,12 +63,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key()).unwrap())
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// Its root in PEM.
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// The revocation list of that number, with these serial numbers on it.
-    pub(crate) fn crl(&self, number: u64, revoked: &[SerialNumber]) -> String {
+    pub fn crl(&self, number: u64, revoked: &[SerialNumber]) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: serial.clone(),
@@ -71,19 +89,16 @@ impl Authority {
     }
 
     /// Writes what the workload `id` needs into `folder`; its certificate lives for `life` from now.
-    pub(crate) fn files(&self, folder: &Path, name: &str, id: &str, life: Duration) -> Files {
-        let files = Files {
-            chain: folder.join(format!("{name}.pem")),
-            key: folder.join(format!("{name}.key")),
-            bundle: folder.join(format!("{name}.bundle.pem")),
-        };
+    pub fn files(&self, folder: &Path, name: &str, id: &str, life: Duration) -> Files {
+        let files = Files::at(folder, name);
         fs::write(&files.bundle, self.pem()).unwrap();
+        fs::write(&files.crls, self.crl(1, &[])).unwrap();
         self.renew(&files, id, life);
         files
     }
 
     /// Writes another certificate with another key in the place of the old ones.
-    pub(crate) fn renew(&self, files: &Files, id: &str, life: Duration) {
+    pub fn renew(&self, files: &Files, id: &str, life: Duration) {
         let now = OffsetDateTime::now_utc();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "workload");

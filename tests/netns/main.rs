@@ -1,0 +1,6 @@
+//! Runs real programs through pairs of sidecars, in network namespaces of each test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod programs;
+mod wire;

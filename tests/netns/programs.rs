@@ -1,0 +1,4 @@
+//! Programs that know nothing of the mesh work through it unmodified, in strict mode.
+
+mod postgres;
+mod streams;
