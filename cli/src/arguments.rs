@@ -23,29 +23,30 @@ Example:
 Ends with 0 when all is well, 1 when something was found wrong, 2 when it could not be looked at or done, 64 for bad \
 usage or settings."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What every command takes.
     #[command(flatten)]
-    pub common: Common,
+    pub(crate) common: Common,
     /// What is to be done.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What every command takes.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// How to print what was found
     #[arg(long, value_enum, default_value_t, global = true)]
-    pub output: Format,
+    pub(crate) output: Format,
     /// Which running mesh: its trust domain or its state folder [default: the only one]
     #[arg(long, value_name = "NAME|FOLDER", global = true)]
-    pub mesh: Option<PathBuf>,
+    pub(crate) mesh: Option<PathBuf>,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
+    Explain(Explain),
     /// Examine rules, and write those that traffic needs
     #[command(subcommand)]
     Policy(Policy),
@@ -60,10 +61,49 @@ pub enum Command {
     Example(Example),
 }
 
+/// Say whether a connection would be let through, by which rule, and what would change that
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule explain --from web --to api --port 8080
+  ferrule explain --from spiffe://shop.local/ns/shop/sa/intruder --to store.shop --port 9000
+  ferrule explain --from api --to www.example.com --port 443
+  ferrule explain --rules policies/ --trust-domain shop.local --from 192.0.2.7 --to api --port 8080
+
+Ends with 0 when it would be let through, 1 when not.")]
+pub(crate) struct Explain {
+    /// Who calls: a workload, a SPIFFE ID, or an address that calls in clear
+    #[arg(long, value_name = "WHO")]
+    pub(crate) from: String,
+    /// Who is called: a workload, or an address or the name of a host beyond the mesh
+    #[arg(long, value_name = "WHOM")]
+    pub(crate) to: String,
+    /// The port of the workload that is called, not that of a service in front of it
+    #[arg(long)]
+    pub(crate) port: u16,
+    /// The address of a host that is called by its name [default: what the resolver says]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+    /// Which rules, where not those of a running mesh.
+    #[command(flatten)]
+    pub(crate) files: RuleFiles,
+}
+
+/// Rules that no running mesh tells of.
+#[derive(Debug, Args)]
+pub(crate) struct RuleFiles {
+    /// Rules and documents of kind Workload, in files and folders, instead of those of a running mesh
+    #[arg(long, value_name = "FILE|FOLDER", requires = "trust_domain")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// The trust domain of --rules
+    #[arg(long, value_name = "NAME", requires = "rules")]
+    pub(crate) trust_domain: Option<String>,
+}
+
 /// `ferrule policy`.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "Example:\n  ferrule policy check policies/")]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Read rules as a sidecar would, and report every fault with its line and column
     #[command(after_long_help = "\
 Examples:
@@ -74,20 +114,51 @@ Examples:
         #[arg(required = true, value_name = "FILE|FOLDER")]
         paths: Vec<PathBuf>,
     },
+    /// Write the rules that the traffic of a trial lacks
+    #[command(after_long_help = "\
+Examples, after some days with `enforcement: audit` in the policies:
+  ferrule policy suggest > policies/suggested.yaml
+  ferrule policy suggest --log web.proxy.log --rules policies/ --trust-domain shop.local")]
+    Suggest {
+        /// Which traffic.
+        #[command(flatten)]
+        traffic: Traffic,
+        /// Take what was denied for wanted, too
+        #[arg(long)]
+        denied: bool,
+    },
+    /// Show what each rule did, and who was refused
+    #[command(after_long_help = "Example:\n  ferrule policy report --output json")]
+    Report {
+        /// Which traffic.
+        #[command(flatten)]
+        traffic: Traffic,
+    },
+}
+
+/// Traffic that sidecars have logged.
+#[derive(Debug, Args)]
+pub(crate) struct Traffic {
+    /// A sidecar's log, lines of JSON; - for standard input [default: those of the running mesh]
+    #[arg(long = "log", value_name = "FILE")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// Which rules, where not those of a running mesh.
+    #[command(flatten)]
+    pub(crate) files: RuleFiles,
 }
 
 /// `ferrule ca`: the words of `ferrule-ca`, for the CA of a running mesh.
 #[derive(Debug, Args)]
-pub struct Ca {
+pub(crate) struct Ca {
     /// What ferrule-ca takes
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// `ferrule example`: settings come from the environment, as `ferrule up` gives them.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "Example:\n  ferrule example store")]
-pub enum Example {
+pub(crate) enum Example {
     /// The goods
     #[command(after_long_help = "Example:\n  ferrule example store")]
     Store {
@@ -137,11 +208,11 @@ pub enum Example {
 
 /// Where a program of the example listens.
 #[derive(Debug, Args)]
-pub struct Listen<const PORT: u16> {
+pub(crate) struct Listen<const PORT: u16> {
     /// The address [default: all]
     #[arg(long, env = "HOST", value_name = "ADDRESS")]
-    pub host: Option<IpAddr>,
+    pub(crate) host: Option<IpAddr>,
     /// The port
     #[arg(long, env = "PORT", default_value_t = PORT)]
-    pub port: u16,
+    pub(crate) port: u16,
 }

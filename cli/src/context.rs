@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use ferrule_daemon::settings::environment;
 
-use crate::arguments::Common;
+use crate::arguments::{Common, RuleFiles};
 use crate::failure::Failure;
+use crate::picture::Picture;
 use crate::print::{Format, Printer};
 use crate::state::{Running, States};
 
@@ -34,5 +35,14 @@ impl Context {
     /// The mesh that is meant: the one that was named, or the only one that runs.
     pub(crate) fn running(&self) -> Result<Running, Failure> {
         Ok(self.states.find(self.mesh.as_deref())?)
+    }
+
+    /// Who is in the mesh that is meant, and under which rules: of files where some are named, else of the mesh that
+    /// runs.
+    pub(crate) fn picture(&self, files: &RuleFiles) -> Result<Picture, Failure> {
+        match &files.trust_domain {
+            Some(trust_domain) => Picture::of_files(trust_domain, &files.rules),
+            None => Picture::of_running(&self.running()?),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::sidecar::SocketError;
 use crate::state::StateError;
 
 /// Why a command did not do what it was asked. What was looked at and found wrong is no failure: it is printed, and
@@ -31,6 +32,9 @@ pub enum Failure {
     /// The mesh that is meant is not there.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A debug socket did not answer.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
 }
 
 impl Failure {
@@ -49,7 +53,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage { .. } | Self::State(StateError::Several { .. }) => EXIT_USAGE,
-            Self::Missing { .. } | Self::CouldNot { .. } | Self::State(_) => EXIT_COULD_NOT,
+            Self::Missing { .. } | Self::CouldNot { .. } | Self::State(_) | Self::Socket(_) => EXIT_COULD_NOT,
         })
     }
 }

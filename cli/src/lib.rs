@@ -1,17 +1,21 @@
 //! The user's hand: runs a mesh on this machine, looks into it, steers it.
 //!
-//! [`arguments`] describes the command line, one file for each command does it, [`print`] lays out what was found for
+//! `arguments` describes the command line, one file for each command does it, [`print`] lays out what was found for
 //! people or programs. [`state`] is what a running mesh tells every command about itself. Nothing here decides who
 //! may reach what: that is asked of the crates below.
 
-pub mod arguments;
+mod arguments;
 mod ca;
 mod context;
 mod example;
+mod explain;
 pub mod failure;
+mod picture;
 mod policy;
 pub mod print;
+pub mod sidecar;
 pub mod state;
+mod traffic;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -54,6 +58,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        Command::Explain(arguments) => explain::run(arguments, context),
         Command::Policy(policy) => policy::run(policy, context),
         Command::Ca(arguments) => ca::run(arguments, context),
         Command::Example(program) => example::run(program),

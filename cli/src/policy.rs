@@ -7,10 +7,15 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 mod check;
-mod files;
+pub(crate) mod files;
+mod report;
+mod suggest;
+mod watched;
 
 pub(crate) fn run(policy: &Policy, context: &Context) -> Result<ExitCode, Failure> {
     match policy {
         Policy::Check { paths } => check::run(paths, context),
+        Policy::Suggest { traffic, denied } => suggest::run(traffic, *denied, context),
+        Policy::Report { traffic } => report::run(traffic, context),
     }
 }

@@ -13,19 +13,20 @@ use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
 
 pub(super) fn run(paths: &[PathBuf], context: &Context) -> Result<ExitCode, Failure> {
+    // Whether rules fit together does not hang on the trust domain.
+    let domain = TrustDomain::parse("check.invalid").map_err(Failure::could_not("name a trust domain"))?;
     let Rules {
         documents,
         mut problems,
         files,
         others,
-    } = read(paths)?;
+        ..
+    } = read(paths, &domain)?;
     if files.is_empty() {
         return Err(Failure::Missing {
             message: "no file ends in .yaml or .yml there; name the files themselves".to_owned(),
         });
     }
-    // Whether rules fit together does not hang on the trust domain.
-    let domain = TrustDomain::parse("check.invalid").map_err(Failure::could_not("name a trust domain"))?;
     let rules = match compile(&documents, Mesh::named(domain)) {
         Ok(policy) => policy.rule_count(),
         Err(faults) => {

@@ -1,13 +1,17 @@
 //! Reads rules from files and folders.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ferrule_document::{Document, Limits, Problems};
-use ferrule_policy::PolicyDocument;
+use ferrule_identity::TrustDomain;
+use ferrule_policy::{PolicyDocument, Preset};
+use ferrule_proxy::knowledge::document::PlaceDocument;
 
 use crate::failure::Failure;
+use crate::picture::Member;
 
 /// What files say, as far as it is about rules.
 #[derive(Debug, Default)]
@@ -18,50 +22,81 @@ pub(crate) struct Rules {
     pub(crate) problems: Problems,
     /// The files that were read.
     pub(crate) files: Vec<PathBuf>,
-    /// How many documents are about something else.
+    /// The workloads that documents of kind Workload describe.
+    pub(crate) members: Vec<Member>,
+    /// What the `access` of mesh files stands for.
+    pub(crate) presets: Vec<Preset>,
+    /// How many documents are no rules.
     pub(crate) others: usize,
 }
 
-/// Reads the rules of `paths`: files, and folders of files that end in `.yaml` or `.yml`. Documents of other kinds are
-/// counted and passed over.
+/// Reads the rules of `paths`: files, and folders of files that end in `.yaml` or `.yml`. Beside rules they may have
+/// the other documents of a mesh of `trust_domain`.
 ///
 /// # Errors
 /// When a file cannot be read. Faults in what they say are no error: see [`Rules::problems`].
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Rules, Failure> {
+pub(crate) fn read(paths: &[PathBuf], trust_domain: &TrustDomain) -> Result<Rules, Failure> {
     let mut rules = Rules::default();
     for path in paths {
         for file in files(path).map_err(Failure::could_not(format!("read {}", path.display())))? {
             let text = fs::read(&file).map_err(Failure::could_not(format!("read {}", file.display())))?;
-            rules.add(&file, &text);
+            rules.add(&file.display().to_string(), &text, trust_domain);
+            rules.files.push(file);
         }
     }
     Ok(rules)
 }
 
 impl Rules {
-    fn add(&mut self, file: &Path, text: &[u8]) {
-        match Document::parse(&file.display().to_string(), text, Limits::default()) {
-            Ok(documents) => {
-                for document in documents {
-                    if !PolicyDocument::is_policy(&document) && document.peek("kind").is_some_and(is_other) {
-                        self.others += 1;
-                        continue;
-                    }
-                    match PolicyDocument::read(&document) {
-                        Ok(policy) => self.documents.push(policy),
-                        Err(problems) => self.problems.append(problems),
-                    }
-                }
+    fn add(&mut self, source: &str, text: &[u8], trust_domain: &TrustDomain) {
+        let documents = match Document::parse(source, text, Limits::default()) {
+            Ok(documents) => documents,
+            Err(problems) => return self.problems.append(problems),
+        };
+        for document in documents {
+            let faults = if PlaceDocument::is_place(&document) {
+                self.others += 1;
+                PlaceDocument::read(&document, trust_domain).map(|place| self.add_place(place))
+            } else if document.peek("kind") == Some("Mesh") {
+                self.others += 1;
+                // What else the document says is read, with its faults, by whoever runs the mesh.
+                let preset = document
+                    .peek("access")
+                    .and_then(|name| name.parse::<Preset>().ok());
+                self.presets.extend(preset);
+                Ok(())
+            } else {
+                // Any other kind is more likely a rule's, misspelt.
+                PolicyDocument::read(&document).map(|policy| self.documents.push(policy))
+            };
+            if let Err(faults) = faults {
+                self.problems.append(faults);
             }
-            Err(problems) => self.problems.append(problems),
         }
-        self.files.push(file.to_owned());
     }
-}
 
-/// Kinds that may stand beside rules. Any other word is more likely a rule's, misspelt.
-fn is_other(kind: &str) -> bool {
-    ["Mesh", "Workload", "Service"].contains(&kind)
+    fn add_place(&mut self, place: PlaceDocument) {
+        if let PlaceDocument::Workload(workload) = place {
+            self.members.push(Member {
+                namespace: workload.namespace,
+                name: workload.name,
+                labels: workload.labels,
+                id: workload.id,
+                addresses: workload.addresses,
+            });
+        }
+    }
+
+    /// Adds the rules that a mesh file's `access` stands for, in these namespaces.
+    pub(crate) fn add_presets(&mut self, namespaces: &BTreeSet<&str>) {
+        for preset in std::mem::take(&mut self.presets) {
+            let text = preset.documents(namespaces.iter().copied());
+            match PolicyDocument::read_all("access", text.as_bytes(), Limits::default()) {
+                Ok(mut documents) => self.documents.append(&mut documents),
+                Err(problems) => self.problems.append(problems),
+            }
+        }
+    }
 }
 
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {

@@ -5,3 +5,4 @@
 mod example;
 mod ferrule;
 mod policy;
+mod rules;
