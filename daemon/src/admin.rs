@@ -45,6 +45,7 @@ pub struct Admin {
 
 struct Action {
     path: &'static str,
+    method: Method,
     run: Box<dyn Fn(Bytes) -> Reply + Send + Sync>,
 }
 
@@ -59,16 +60,26 @@ impl Admin {
         }
     }
 
-    /// Adds what the program itself offers under `path`, for `POST` or, where it only shows something, `GET`;
-    /// through the Unix socket alone. `run` is given the body of the request; it runs on the admin thread, and
-    /// must not wait.
-    pub fn action(
+    /// Adds something that the program does when it is asked to by `POST` under `path`, through the Unix socket
+    /// alone. `run` is given the body of the request; it runs on the admin thread, and must not wait.
+    pub fn action(self, path: &'static str, run: impl Fn(Bytes) -> Reply + Send + Sync + 'static) -> Self {
+        self.offer(path, Method::POST, run)
+    }
+
+    /// Adds something that the program shows to whoever asks by `GET`; otherwise as [`Admin::action`].
+    pub fn view(self, path: &'static str, run: impl Fn() -> Reply + Send + Sync + 'static) -> Self {
+        self.offer(path, Method::GET, move |_| run())
+    }
+
+    fn offer(
         mut self,
         path: &'static str,
+        method: Method,
         run: impl Fn(Bytes) -> Reply + Send + Sync + 'static,
     ) -> Self {
         self.actions.push(Action {
             path,
+            method,
             run: Box::new(run),
         });
         self
@@ -146,8 +157,9 @@ impl Admin {
             _ => match (own, method) {
                 (None, _) => Err(No::NotFound),
                 (Some(_), _) if !local => Err(No::OnlyLocal),
-                (Some(action), &Method::GET | &Method::POST) => Ok(Route::Own(action)),
-                (Some(_), _) => Err(No::Method("GET, POST")),
+                (Some(action), method) if action.method == *method => Ok(Route::Own(action)),
+                (Some(action), _) if action.method == Method::POST => Err(No::Method("POST")),
+                (Some(_), _) => Err(No::Method("GET")),
             },
         }
     }

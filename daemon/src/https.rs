@@ -3,6 +3,7 @@
 mod accept;
 mod body;
 mod connection;
+mod content;
 mod date;
 mod guard;
 mod handler;
@@ -20,7 +21,8 @@ use tokio::sync::Semaphore;
 
 pub use accept::Listen;
 pub use body::{Body, BodyError};
-pub use handler::{Allowance, Handler, Peer, PeerAddr, Refusal, Reply, Request, reply};
+pub use content::Content;
+pub use handler::{Allowance, Handler, Peer, PeerAddr, Refusal, Reply, Request, reply, stream};
 
 use crate::clock::Clock;
 use crate::drain::Drain;

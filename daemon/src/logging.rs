@@ -14,6 +14,7 @@ use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
+pub use line::shown_time;
 pub use shown::{Chain, FOREIGN_BYTES, Foreign, shorten};
 
 use crate::clock::Clock;

@@ -26,8 +26,9 @@ use crate::control::{debug, redirect};
 use crate::knowledge::folder::Folder;
 use crate::knowledge::{self, News, Source as _};
 use crate::net::address::ListenAddr;
-use crate::observe::live::Shard;
+use crate::observe::book::Seen;
 use crate::observe::metrics::ProxyMetrics;
+use crate::observe::tap::Tap;
 use crate::proof::Token;
 use crate::worker::{Door, Shared, Worker, WorkerError};
 use crate::{inbound, outbound};
@@ -82,6 +83,7 @@ impl Proxy {
             material,
             news: news.clone(),
             metrics: counters.clone(),
+            tap: Tap::new(counters.tap_dropped.clone()),
             inbound: Drain::new(),
             outbound: Drain::new(),
             readiness: readiness.clone(),
@@ -118,16 +120,17 @@ impl Proxy {
                 never(redirect::watch(Arc::clone(&config), token, latch)),
             );
         }
-        let shards: Vec<Shard> = workers.iter().map(|worker| worker.shard.clone()).collect();
+        let seen: Vec<Seen> = workers.iter().map(|worker| worker.seen.clone()).collect();
         let servers = ServerMetrics::register(&surroundings.metrics);
         let admin = Admin::new(readiness.clone(), surroundings.metrics, surroundings.levels);
-        let admin = debug::actions(
-            admin,
-            shards,
-            surroundings.effective,
+        let shown = debug::Shown {
+            seen,
+            tap: shared.tap.clone(),
+            effective: surroundings.effective,
             credentials,
-            surroundings.asking,
-        );
+            clock: surroundings.clock.clone(),
+        };
+        let admin = debug::offer(admin, shown, surroundings.asking);
         let places = Places {
             address: config.admin,
             socket: config.socket.clone(),

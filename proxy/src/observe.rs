@@ -2,5 +2,7 @@
 
 pub mod account;
 pub mod book;
+pub mod edges;
 pub mod live;
 pub mod metrics;
+pub mod tap;

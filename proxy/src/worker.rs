@@ -27,9 +27,11 @@ use crate::knowledge::News;
 use crate::net::accept::accept_each;
 use crate::net::address::ListenAddr;
 use crate::net::listener::{ListenError, listen};
-use crate::observe::book::Book;
+use crate::observe::book::{Book, Seen};
+use crate::observe::edges::Edges;
 use crate::observe::live::Shard;
 use crate::observe::metrics::ProxyMetrics;
+use crate::observe::tap::Tap;
 use crate::outbound;
 use crate::proof::Token;
 use crate::tls::material::Material;
@@ -47,6 +49,8 @@ pub struct Shared {
     pub news: News,
     /// The counters.
     pub metrics: ProxyMetrics,
+    /// Where lines of connections are passed on.
+    pub tap: Tap,
     /// Connections to the workload.
     pub inbound: Drain,
     /// Connections from the workload.
@@ -72,8 +76,8 @@ pub enum Door {
 pub struct Worker {
     /// Where its doors are; all workers have the same.
     pub doors: Vec<Door>,
-    /// Its open connections.
-    pub shard: Shard,
+    /// What the debug socket shows of its connections.
+    pub seen: Seen,
     thread: Option<JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
     end: Option<oneshot::Receiver<()>>,
@@ -101,11 +105,15 @@ impl Worker {
     /// # Errors
     /// When the thread cannot be started, or a door's address is taken.
     pub fn start(number: u16, shared: Shared, doors: Vec<Door>) -> Result<Self, WorkerError> {
-        let shard = Shard::default();
+        let seen = Seen {
+            open: Shard::default(),
+            edges: Edges::default(),
+            tap: shared.tap.clone(),
+        };
         let (opened, is_open) = sync_channel(1);
         let (stop, stopped) = oneshot::channel();
         let (alive, end) = oneshot::channel();
-        let books = shard.clone();
+        let books = seen.clone();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
@@ -117,7 +125,7 @@ impl Worker {
         let doors = is_open.recv().map_err(|_| WorkerError::Ended)??;
         Ok(Self {
             doors,
-            shard,
+            seen,
             thread: Some(thread),
             stop: Some(stop),
             end: Some(end),
@@ -156,7 +164,7 @@ fn run(
     number: u16,
     shared: Shared,
     doors: Vec<Door>,
-    shard: Shard,
+    seen: Seen,
     opened: &SyncSender<Result<Vec<Door>, WorkerError>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -183,7 +191,7 @@ fn run(
         if opened.send(Ok(doors)).is_err() {
             return;
         }
-        let kit = Rc::new(kit(number, shared, shard));
+        let kit = Rc::new(kit(number, shared, seen));
         let mut serving = JoinSet::new();
         for (door, listener) in listening {
             serving.spawn_local(serve(door, listener, Rc::clone(&kit)));
@@ -211,14 +219,14 @@ fn open(doors: Vec<Door>, backlog: i32) -> Result<Vec<(Door, TcpListener)>, Work
         .collect()
 }
 
-fn kit(number: u16, shared: Shared, shard: Shard) -> Kit {
+fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
     let own = Arc::new(shared.config.own.clone());
     let gate = Gate::new(
         Arc::clone(&own),
         shared.config.id.clone(),
         shared.news.clone(),
         shared.credentials,
-        shared.clock,
+        shared.clock.clone(),
         shared.config.connection.expiry_grace,
     );
     Kit {
@@ -226,7 +234,7 @@ fn kit(number: u16, shared: Shared, shard: Shard) -> Kit {
         material: shared.material,
         map: shared.news.map,
         resolver: resolver(&shared.config),
-        book: Book::new(own, shared.metrics, shard, number),
+        book: Book::new(own, shared.metrics, seen, number, shared.clock),
         inbound: shared.inbound,
         outbound: shared.outbound,
         readiness: shared.readiness,

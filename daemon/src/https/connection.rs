@@ -196,7 +196,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Answers<H> {
                 .headers_mut()
                 .entry(DATE)
                 .or_insert_with(|| shared.date.now());
-            busy.set(false);
+            reply.body_mut().keep_busy(busy);
             Ok(reply)
         })
     }

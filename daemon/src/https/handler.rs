@@ -8,17 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, request};
-use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::mpsc;
 
 use super::Limits;
 use super::body::Body;
+use super::content::Content;
 
 /// A request whose headers have been read; its extensions hold the [`Peer`] (see [`Peer::of`]).
 pub type Request = http::Request<Body>;
 
-/// An answer, whole in memory.
-pub type Reply = http::Response<Full<Bytes>>;
+/// An answer: whole in memory, or a stream.
+pub type Reply = http::Response<Content>;
 
 /// Answers requests. Any `async fn(Request) -> Reply` is one.
 pub trait Handler: Send + Sync + 'static {
@@ -165,7 +166,16 @@ impl fmt::Display for PeerAddr {
 
 /// An answer of the given type; `content_type` is one of the program's own constants.
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Reply::new(Full::new(body.into()));
+    with(status, content_type, Content::whole(body.into()))
+}
+
+/// An answer that goes on for as long as somebody sends to `pieces`.
+pub fn stream(status: StatusCode, content_type: &'static str, pieces: mpsc::Receiver<Bytes>) -> Reply {
+    with(status, content_type, Content::stream(pieces))
+}
+
+fn with(status: StatusCode, content_type: &'static str, content: Content) -> Reply {
+    let mut reply = Reply::new(content);
     *reply.status_mut() = status;
     reply
         .headers_mut()

@@ -73,7 +73,7 @@ impl Lines {
 
     fn begin<'a>(&self, level: Level, target: &str, line: &'a mut String) -> Fields<'a> {
         let level = level_word(level);
-        let time = Time(OffsetDateTime::from(self.clock.now()));
+        let time = shown_time(&self.clock);
         // Writing to a `String` cannot fail.
         let _ = match self.format {
             Format::Json => write!(line, r#"{{"time":"{time}","level":"{level}","target":"{target}""#),
@@ -224,7 +224,11 @@ impl Write for Text<'_> {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds.
+/// The time as lines show it: RFC 3339 in UTC, with milliseconds.
+pub fn shown_time(clock: &Clock) -> impl fmt::Display + use<> {
+    Time(OffsetDateTime::from(clock.now()))
+}
+
 struct Time(OffsetDateTime);
 
 impl fmt::Display for Time {

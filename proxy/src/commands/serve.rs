@@ -52,6 +52,9 @@ async fn carry_until_stopped(
         asking: signals.asking(),
     };
     let proxy = Proxy::start(config, surroundings).map_err(Failure::could_not("start"))?;
+    if let Some(address) = proxy.admin_address() {
+        tracing::info!(%address, "metrics and readiness");
+    }
     for door in proxy.doors() {
         tracing::info!(address = %door.address(), "listening");
     }

@@ -1,40 +1,73 @@
-//! Answers at the debug socket: connections, settings, certificates, drain.
+//! Answers at the debug socket: connections, edges, lines as they come, settings, certificates, drain.
 
 use std::sync::Arc;
 
 use ferrule_credentials::Newest;
 use ferrule_daemon::admin::Admin;
-use ferrule_daemon::https::{Reply, reply};
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::https::{Reply, reply, stream};
 use ferrule_daemon::signals::{Asking, Signal};
 use ferrule_identity::CertificateInfo;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::observe::live::Shard;
+use crate::observe::book::Seen;
+use crate::observe::edges;
+use crate::observe::tap::{Tap, WATCHERS};
 
-/// Adds what the sidecar shows to `admin`. `effective` are the settings with their secrets hidden.
-pub fn actions(
-    admin: Admin,
-    shards: Vec<Shard>,
-    effective: String,
-    credentials: Newest,
-    asking: Asking,
-) -> Admin {
+/// What is to be seen at the debug socket.
+pub struct Shown {
+    /// The connections of each worker.
+    pub seen: Vec<Seen>,
+    /// Where their lines are passed on.
+    pub tap: Tap,
+    /// The settings in force, with their secrets hidden.
+    pub effective: String,
+    /// Certificates and trust.
+    pub credentials: Newest,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Adds what the sidecar shows and does to `admin`.
+pub fn offer(admin: Admin, shown: Shown, asking: Asking) -> Admin {
+    let Shown {
+        seen,
+        tap,
+        effective,
+        credentials,
+        clock,
+    } = shown;
     let effective: Arc<str> = effective.into();
+    let open = seen.clone();
     admin
-        .action("/connections", move |_| json_reply(&connections(&shards)))
-        .action("/config", move |_| {
+        .view("/connections", move || json_reply(&connections(&open)))
+        .view("/edges", move || {
+            let ended = seen.iter().map(|seen| &seen.edges);
+            let open = seen.iter().flat_map(|seen| seen.open.walk());
+            let open = open.map(|live| (live.account, live.moved));
+            json_reply(&edges::to_json(ended, open, clock.unix()))
+        })
+        .view("/tap", move || match tap.watch() {
+            Some(lines) => stream(StatusCode::OK, "application/x-ndjson", lines),
+            None => reply(
+                StatusCode::TOO_MANY_REQUESTS,
+                "text/plain; charset=utf-8",
+                format!("{WATCHERS} look on already\n"),
+            ),
+        })
+        .view("/config", move || {
             reply(StatusCode::OK, "application/yaml", effective.to_string())
         })
-        .action("/certificates", move |_| json_reply(&certificates(&credentials)))
+        .view("/certificates", move || json_reply(&certificates(&credentials)))
         .action("/drain", move |_| {
             asking.send(Signal::Asked);
             reply(StatusCode::OK, "text/plain; charset=utf-8", "draining\n")
         })
 }
 
-fn connections(shards: &[Shard]) -> Value {
-    let all = shards.iter().flat_map(Shard::all);
+fn connections(seen: &[Seen]) -> Value {
+    let all = seen.iter().flat_map(|seen| seen.open.walk());
     Value::Array(all.map(|live| live.account.to_json(&live.moved)).collect())
 }
 

@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::logging::shown_time;
 use ferrule_identity::{PeerIdentity, SpiffeId};
+use serde_json::{Value, json};
 use tracing::info;
 
+use super::tap::Tap;
 use crate::authz::permit::{Direction, Judged};
 use crate::closed::Closed;
 use crate::config::Own;
@@ -112,41 +116,62 @@ impl Account {
         self.judged.as_ref().map_or("none", |judged| judged.verdict)
     }
 
+    /// The rule that decided; empty where none did.
+    pub fn rule(&self) -> &str {
+        self.judged.as_ref().map_or("", |judged| judged.rule.as_str())
+    }
+
     /// The line at the end.
-    pub fn log_close(&self, closed: &Closed, moved: &Moved) {
-        self.log(Event::Close, closed.reason.word(), &closed.detail, moved);
+    pub fn log_close(&self, closed: &Closed, moved: &Moved, tap: &Tap, clock: &Clock) {
+        self.log(
+            Event::Close,
+            closed.reason.word(),
+            &closed.detail,
+            moved,
+            tap,
+            clock,
+        );
     }
 
     /// The line of a connection that has been open for a while.
-    pub fn log_open(&self, moved: &Moved) {
-        self.log(Event::Open, "", "", moved);
+    pub fn log_open(&self, moved: &Moved, tap: &Tap, clock: &Clock) {
+        self.log(Event::Open, "", "", moved, tap, clock);
     }
 
-    fn log(&self, event: Event, reason: &str, detail: &str, moved: &Moved) {
+    /// Writes the line to the log, and the same to whoever looks on.
+    fn log(&self, event: Event, reason: &str, detail: &str, moved: &Moved, tap: &Tap, clock: &Clock) {
         let judged = self.judged.as_ref();
         let audited = judged
             .map(|judged| judged.sentence.as_str())
             .filter(|_| detail.is_empty());
+        let detail = audited.unwrap_or(detail);
         let text = |id: &Option<SpiffeId>| id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (src_id, dst_id) = (text(&self.source_id), text(&self.destination_id));
         let agreed = self.agreed.unwrap_or(Agreed {
             version: "",
             group: "",
             cipher: "",
         });
-        let destination = self.destination;
+        let dst_addr = self.destination.map(|to| to.ip().to_string()).unwrap_or_default();
+        let dst_port = self.destination.map_or(0, |to| to.port());
+        let event = match event {
+            Event::Open => "open",
+            Event::Close => "close",
+        };
+        let (bytes_in, bytes_out, duration_ms) = (moved.inward(), moved.outward(), self.duration_ms());
         info!(
             target: "access",
-            event = match event { Event::Open => "open", Event::Close => "close" },
+            event,
             connection_id = format_args!("{:016x}", self.id),
             direction = self.direction.word(),
             namespace = self.own.namespace,
             pod = self.own.name,
             node = self.own.node,
-            src_id = text(&self.source_id),
-            dst_id = text(&self.destination_id),
+            src_id,
+            dst_id,
             src_addr = %self.client,
-            dst_addr = destination.map(|to| to.ip().to_string()).unwrap_or_default(),
-            dst_port = destination.map_or(0, |to| to.port()),
+            dst_addr,
+            dst_port,
             service = self.service,
             tls = self.tls.word(),
             tls_version = agreed.version,
@@ -154,20 +179,57 @@ impl Account {
             tls_cipher = agreed.cipher,
             peer_serial = self.peer_serial,
             verdict = self.verdict(),
-            rule = judged.map(|judged| judged.rule.as_str()).unwrap_or_default(),
+            rule = self.rule(),
             reason,
-            detail = audited.unwrap_or(detail),
-            bytes_in = moved.inward(),
-            bytes_out = moved.outward(),
-            duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            detail,
+            bytes_in,
+            bytes_out,
+            duration_ms,
             reused = false,
             "connection"
         );
+        tap.pass(|| {
+            json!({
+                "time": shown_time(clock).to_string(),
+                "level": "info",
+                "target": "access",
+                "message": "connection",
+                "event": event,
+                "connection_id": format!("{:016x}", self.id),
+                "direction": self.direction.word(),
+                "namespace": self.own.namespace,
+                "pod": self.own.name,
+                "node": self.own.node,
+                "src_id": src_id,
+                "dst_id": dst_id,
+                "src_addr": self.client.to_string(),
+                "dst_addr": dst_addr,
+                "dst_port": dst_port,
+                "service": self.service,
+                "tls": self.tls.word(),
+                "tls_version": agreed.version,
+                "tls_group": agreed.group,
+                "tls_cipher": agreed.cipher,
+                "peer_serial": self.peer_serial,
+                "verdict": self.verdict(),
+                "rule": self.rule(),
+                "reason": reason,
+                "detail": detail,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+                "duration_ms": duration_ms,
+                "reused": false,
+            })
+        });
+    }
+
+    fn duration_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The same for the debug socket.
-    pub fn to_json(&self, moved: &Moved) -> serde_json::Value {
-        serde_json::json!({
+    pub fn to_json(&self, moved: &Moved) -> Value {
+        json!({
             "connection_id": format!("{:016x}", self.id),
             "direction": self.direction.word(),
             "src_id": self.source_id.as_ref().map(ToString::to_string),
@@ -180,10 +242,10 @@ impl Account {
             "tls_group": self.agreed.map(|agreed| agreed.group),
             "peer_serial": self.peer_serial,
             "verdict": self.verdict(),
-            "rule": self.judged.as_ref().map(|judged| judged.rule.as_str()),
+            "rule": self.rule(),
             "bytes_in": moved.inward(),
             "bytes_out": moved.outward(),
-            "duration_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "duration_ms": self.duration_ms(),
         })
     }
 }

@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrule_daemon::clock::Clock;
 use ferrule_daemon::metrics::{Counter, Gauge, Histogram};
 
 use super::account::{Account, Tls};
+use super::edges::Edges;
 use super::live::{Live, Shard};
 use super::metrics::ProxyMetrics;
+use super::tap::Tap;
 use crate::authz::permit::Direction;
 use crate::closed::{Blame, CloseReason, Closed};
 use crate::config::Own;
@@ -25,7 +28,8 @@ pub struct Book(Rc<Inner>);
 struct Inner {
     own: Arc<Own>,
     metrics: ProxyMetrics,
-    shard: Shard,
+    seen: Seen,
+    clock: Clock,
     next: Cell<u64>,
     ended: RefCell<HashMap<Ending, Counter>>,
     refused: RefCell<HashMap<(Direction, CloseReason), Counter>>,
@@ -46,6 +50,17 @@ struct Counts {
     bytes_out: Counter,
 }
 
+/// What the debug socket shows of one worker's connections; cheap to clone, clones show the same.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Those that are open.
+    pub open: Shard,
+    /// Who talked to whom.
+    pub edges: Edges,
+    /// Where lines are passed on, the same for all workers.
+    pub tap: Tap,
+}
+
 /// A connection that is on the books; dropping it takes it off.
 pub struct Entry {
     book: Book,
@@ -54,8 +69,8 @@ pub struct Entry {
 }
 
 impl Book {
-    /// Empty books of the worker number `worker`, whose open connections are to be seen in `shard`.
-    pub fn new(own: Arc<Own>, metrics: ProxyMetrics, shard: Shard, worker: u16) -> Self {
+    /// Empty books of the worker number `worker`, whose connections are to be seen in `seen`.
+    pub fn new(own: Arc<Own>, metrics: ProxyMetrics, seen: Seen, worker: u16, clock: Clock) -> Self {
         let counts = |direction: Direction| {
             let word = direction.word();
             Counts {
@@ -73,7 +88,8 @@ impl Book {
             inbound: counts(Direction::Inbound),
             outbound: counts(Direction::Outbound),
             metrics,
-            shard,
+            seen,
+            clock,
             next: Cell::new(u64::from(worker) << 48),
             ended: RefCell::default(),
             refused: RefCell::default(),
@@ -95,7 +111,7 @@ impl Book {
     pub fn enter(&self, account: Account) -> Entry {
         let (account, moved) = (Arc::new(account), Arc::new(Moved::default()));
         self.0.counts(account.direction()).open.inc();
-        self.0.shard.enter(Live {
+        self.0.seen.open.enter(Live {
             account: Arc::clone(&account),
             moved: Arc::clone(&moved),
         });
@@ -141,7 +157,8 @@ impl Book {
         }
         inner.count_bytes(account, moved);
         inner.counted.borrow_mut().remove(&account.id);
-        account.log_close(closed, moved);
+        inner.seen.edges.enter(account, moved, inner.clock.unix());
+        account.log_close(closed, moved, &inner.seen.tap, &inner.clock);
     }
 
     /// Counts a connection in clear, with the reason why it is.
@@ -193,16 +210,17 @@ impl Book {
         for second in 0_u64.. {
             tick.tick().await;
             if second % COUNT_EVERY == 0 {
-                for live in self.0.shard.all() {
+                for live in self.0.seen.open.walk() {
                     self.0.count_bytes(&live.account, &live.moved);
                 }
             }
-            while let Some(live) = self.0.shard.next_after(last) {
+            while let Some(live) = self.0.seen.open.next_after(last) {
                 if live.account.began().elapsed() < OPEN_LINE {
                     break;
                 }
                 last = live.account.id;
-                live.account.log_open(&live.moved);
+                live.account
+                    .log_open(&live.moved, &self.0.seen.tap, &self.0.clock);
             }
         }
     }
@@ -243,7 +261,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.book.0.counts(self.account.direction()).open.dec();
-        self.book.0.shard.leave(self.account.id);
+        self.book.0.seen.open.leave(self.account.id);
     }
 }
 

@@ -43,8 +43,30 @@ impl Shard {
         self.lock().values().cloned().collect()
     }
 
+    /// As [`all`](Self::all), a few at a time: whoever looks through many holds up nobody.
+    pub fn walk(&self) -> impl Iterator<Item = Live> + use<> {
+        let shard = self.clone();
+        let mut last = Some(0);
+        std::iter::from_fn(move || {
+            let above = (Bound::Excluded(last?), Bound::Unbounded);
+            let some: Vec<Live> = {
+                let open = shard.lock();
+                open.range(above)
+                    .take(AT_ONCE)
+                    .map(|(_, live)| live.clone())
+                    .collect()
+            };
+            last = some.last().map(|live| live.account.id);
+            Some(some)
+        })
+        .flatten()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {
         // A map is whole between its calls, so a panic elsewhere cannot have left it torn.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How many connections are looked at under one lock.
+const AT_ONCE: usize = 256;

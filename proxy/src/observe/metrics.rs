@@ -23,6 +23,8 @@ pub struct ProxyMetrics {
     pub denied: Family<Labels<2>, Counter>,
     /// Clients of permissive ports who said nothing for the time that they are waited for.
     pub silent: Counter,
+    /// Lines that somebody who looks on was too slow for.
+    pub tap_dropped: Counter,
     /// Ends of certificates in seconds since the epoch: kind.
     pub not_after: Family<Labels<1>, Gauge>,
     /// The sequence of the trust bundle.
@@ -56,6 +58,10 @@ impl ProxyMetrics {
             silent: metrics.counter(
                 "sniff_timeouts",
                 "Connections in permissive mode whose client said nothing for the time that it is waited for",
+            ),
+            tap_dropped: metrics.counter(
+                "tap_dropped",
+                "Lines of connections that somebody who looks on at the debug socket was too slow for",
             ),
             not_after: metrics.family(
                 "certificate_not_after_timestamp_seconds",

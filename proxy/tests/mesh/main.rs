@@ -8,3 +8,4 @@ mod permissive;
 mod program;
 mod refusing;
 mod sidecar;
+mod watching;

@@ -13,14 +13,14 @@ use crate::sidecar::{API, LIMIT, Mesh, dial, rest, say};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ferrule-proxy");
 
 /// A running program with the lines that it writes.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<Value>,
 }
 
 impl Running {
     /// Runs the program with `settings`, with at most `files` open files.
-    fn start(mesh: &Mesh, settings: &str, files: u32) -> Self {
+    pub(crate) fn start(mesh: &Mesh, settings: &str, files: u32) -> Self {
         let path = mesh.folder.path().join("proxy.yaml");
         fs::write(&path, settings).unwrap();
         let mut child = Command::new("sh")
@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// Waits for a line in which the field has that value.
-    fn line(&self, field: &str, value: &str) -> Value {
+    pub(crate) fn line(&self, field: &str, value: &str) -> Value {
         loop {
             let line = self
                 .lines
@@ -59,7 +59,7 @@ impl Running {
         }
     }
 
-    fn door(&self) -> SocketAddr {
+    pub(crate) fn door(&self) -> SocketAddr {
         self.line("message", "listening")["address"]
             .as_str()
             .unwrap()
@@ -72,6 +72,11 @@ impl Running {
             .arg(self.child.id().to_string())
             .status()
             .unwrap();
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -83,14 +88,14 @@ impl Drop for Running {
     }
 }
 
-fn api_settings(mesh: &Mesh, more: &str) -> String {
+pub(crate) fn api_settings(mesh: &Mesh, more: &str) -> String {
     let app = mesh.app.local_addr().unwrap();
     let ways = format!("serves: [{{ listen: \"127.0.0.1:0\", to: \"{app}\" }}]");
     mesh.settings("api", &mesh.api, &ways, more)
 }
 
 /// Asks the debug socket.
-fn ask(path: &std::path::Path, what: &str) -> String {
+pub(crate) fn ask(path: &std::path::Path, what: &str) -> String {
     let mut socket = std::os::unix::net::UnixStream::connect(path).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     write!(
