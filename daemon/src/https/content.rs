@@ -54,6 +54,13 @@ impl Content {
     }
 }
 
+impl Default for Content {
+    /// Nothing.
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
 impl Body for Content {
     type Data = Bytes;
     type Error = Infallible;
