@@ -16,6 +16,7 @@ pub mod serial;
 pub mod spiffe;
 pub mod timestamp;
 pub mod tls;
+pub mod verified;
 pub mod verify;
 
 pub use bundle::{Anchor, Anchors, BundleError, Bundles, TrustBundle};
@@ -29,4 +30,5 @@ pub use revocation::{Crl, CrlError, DenyList, Revocations, Revoked};
 pub use serial::{SerialError, SerialNumber};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use timestamp::{Lifetime, Timestamp};
+pub use verified::Verified;
 pub use verify::{PeerIdentity, VerifyError, chain_fingerprint, verify, verify_server_name};

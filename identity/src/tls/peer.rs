@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::profile::{HANDSHAKE_SIGNATURES, timestamp};
 use super::refusal::to_rustls;
 use super::{Outcome, TrustCell};
-use crate::{PeerIdentity, SpiffeId, VerifyError, verify};
+use crate::{PeerIdentity, SpiffeId, Verified, VerifyError, verify};
 
 /// Which workloads may be at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,7 @@ impl Expected {
 pub struct PeerVerifier {
     trust: Arc<TrustCell>,
     expected: Expected,
+    verified: Option<Arc<Verified>>,
     outcome: Option<Outcome>,
     optional: bool,
 }
@@ -61,8 +62,17 @@ impl PeerVerifier {
         Self {
             trust,
             expected,
+            verified: None,
             outcome: None,
             optional: false,
+        }
+    }
+
+    /// The same with results that are kept in `verified` and used again.
+    pub fn remembering(self, verified: Arc<Verified>) -> Self {
+        Self {
+            verified: Some(verified),
+            ..self
         }
     }
 
@@ -106,7 +116,11 @@ impl PeerVerifier {
     ) -> Result<PeerIdentity, VerifyError> {
         let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(others).map(borrowed).collect();
         let trust = self.trust.load();
-        let peer = verify(&chain, &trust.bundles, &trust.revocations, timestamp(now))?;
+        let (bundles, revocations, now) = (&trust.bundles, &trust.revocations, timestamp(now));
+        let peer = match &self.verified {
+            Some(verified) => verified.verify(&chain, bundles, revocations, now)?,
+            None => verify(&chain, bundles, revocations, now)?,
+        };
         self.expected.check(peer.id())?;
         Ok(peer)
     }

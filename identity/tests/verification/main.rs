@@ -15,3 +15,4 @@ mod properties;
 mod revocations;
 mod serving;
 mod shake;
+mod verified;
