@@ -7,7 +7,7 @@ use ferrule_identity::tls::{
     Expected, Now, Outcome, PeerVerifier, Presented, TlsError, TrustCell, peer_client_config,
     peer_server_config,
 };
-use ferrule_identity::{Lifetime, SerialNumber, SpiffeId, Timestamp, WorkloadCertificate};
+use ferrule_identity::{Lifetime, SerialNumber, SpiffeId, Timestamp, Verified, WorkloadCertificate};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::framing::OFFERED;
@@ -19,6 +19,7 @@ pub struct Material {
     serial: SerialNumber,
     lifetime: Lifetime,
     trust: Arc<TrustCell>,
+    verified: Arc<Verified>,
     now: Arc<dyn Now>,
 }
 
@@ -38,6 +39,7 @@ impl Material {
             serial: certificate.serial().clone(),
             lifetime: certificate.lifetime(),
             trust,
+            verified: Arc::new(Verified::new(REMEMBERED)),
             now: Arc::new(move || Timestamp::from_unix(clock.unix())),
         })
     }
@@ -63,8 +65,7 @@ impl Material {
     /// # Errors
     /// When rustls does not take the settings.
     pub fn server(&self, outcome: &Outcome) -> Result<ServerConfig, TlsError> {
-        let verifier =
-            PeerVerifier::new(Arc::clone(&self.trust), Expected::Anyone).reporting_to(outcome.clone());
+        let verifier = self.verifier(Expected::Anyone, outcome);
         peer_server_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
     }
 
@@ -73,9 +74,14 @@ impl Material {
     /// # Errors
     /// When rustls does not take the settings.
     pub fn client(&self, expected: SpiffeId, outcome: &Outcome) -> Result<ClientConfig, TlsError> {
-        let verifier =
-            PeerVerifier::new(Arc::clone(&self.trust), Expected::one(expected)).reporting_to(outcome.clone());
+        let verifier = self.verifier(Expected::one(expected), outcome);
         peer_client_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
+    }
+
+    fn verifier(&self, expected: Expected, outcome: &Outcome) -> PeerVerifier {
+        PeerVerifier::new(Arc::clone(&self.trust), expected)
+            .remembering(Arc::clone(&self.verified))
+            .reporting_to(outcome.clone())
     }
 }
 
@@ -84,3 +90,6 @@ impl std::fmt::Debug for Material {
         write!(f, "Material({}, {})", self.id, self.serial)
     }
 }
+
+/// Chains of peers that are remembered, so that their next connection costs no signatures but its own: at most 1 MiB.
+const REMEMBERED: usize = 1_024;
