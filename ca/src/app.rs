@@ -83,10 +83,9 @@ impl Served {
         let cell = Arc::new(TrustCell::new(snapshot(&first)));
         let (publish, trust) = watch::channel(first);
         let gauges = Gauges::register(&metrics);
-        let api = Api::new(
-            rooms(&instance, trust, readiness.clone(), drain.clone())?,
-            &metrics,
-        );
+        let rooms = rooms(&instance, trust, readiness.clone(), drain.clone())?;
+        let verified = rooms.certificates.verified();
+        let api = Api::new(rooms, &metrics);
 
         let keeping = instance.clone();
         tasks.spawn(
@@ -99,7 +98,7 @@ impl Served {
         let (made, settings) = watch::channel(None);
         let names = serving_names(config)?;
         let (issuer, authorities) = (instance.issuer.clone(), instance.authorities.clone());
-        let serving = Serving::new(issuer, authorities, cell, names, instance.clock.clone());
+        let serving = Serving::new(issuer, authorities, cell, verified, names, instance.clock.clone());
         tasks.spawn("serving certificate", until_stop(&tasks, serving.run(made)));
         let server = Server::new(
             "api",

@@ -151,7 +151,9 @@ impl<'a> Bench<'a> {
         let (now, none) = (self.alone.ca.now(), Revocations::empty());
         let begun = own_cpu()?;
         for _ in 0..STEPS {
-            let peer = Certificates::identify(&self.chain, &self.bundles, &none, now)?;
+            let peer = self
+                .certificates
+                .identify(&self.chain, &self.bundles, &none, now)?;
             std::hint::black_box(self.certificates.attest(&peer).await?);
         }
         Ok(each(own_cpu()?.saturating_sub(begun), STEPS))

@@ -9,7 +9,7 @@ use ferrule_daemon::logging::Chain;
 use ferrule_identity::tls::{
     Expected, Now, PeerVerifier, Presented, TlsError, TrustCell, control_server_config,
 };
-use ferrule_identity::{KeyAlgorithm, KeyError, PrivateKey, Timestamp};
+use ferrule_identity::{KeyAlgorithm, KeyError, PrivateKey, Timestamp, Verified};
 use rustls::ServerConfig;
 use rustls_pki_types::ServerName;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ pub struct Serving {
     issuer: Issuer,
     authorities: Arc<Authorities>,
     trust: Arc<TrustCell>,
+    verified: Arc<Verified>,
     names: Vec<ServerName<'static>>,
     clock: Clock,
 }
@@ -34,11 +35,12 @@ struct Made {
 }
 
 impl Serving {
-    /// A certificate for `names`; clients may show a certificate that `trust` accepts.
+    /// A certificate for `names`; clients may show a certificate that `trust` accepts, which is remembered in `verified`.
     pub fn new(
         issuer: Issuer,
         authorities: Arc<Authorities>,
         trust: Arc<TrustCell>,
+        verified: Arc<Verified>,
         names: Vec<ServerName<'static>>,
         clock: Clock,
     ) -> Self {
@@ -46,6 +48,7 @@ impl Serving {
             issuer,
             authorities,
             trust,
+            verified,
             names,
             clock,
         }
@@ -124,7 +127,8 @@ impl Serving {
         chain.extend(self.root_of(&issued));
         let tls = |source| ServingError::Tls { source };
         let presented = Presented::serving(chain, &key, bundle, &self.names, now).map_err(tls)?;
-        let verifier = PeerVerifier::new(Arc::clone(&self.trust), Expected::Anyone);
+        let verifier = PeerVerifier::new(Arc::clone(&self.trust), Expected::Anyone)
+            .remembering(Arc::clone(&self.verified));
         let clock = self.clock.clone();
         let time: Arc<dyn Now> = Arc::new(move || Timestamp::from(clock.now()));
         let config = control_server_config(verifier, &presented, &[b"http/1.1"], time).map_err(tls)?;

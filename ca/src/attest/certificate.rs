@@ -2,24 +2,31 @@
 
 use std::sync::Arc;
 
-use ferrule_identity::{Bundles, PeerIdentity, Revocations, Timestamp, VerifyError, verify};
+use ferrule_identity::{Bundles, PeerIdentity, Revocations, Timestamp, Verified, VerifyError};
 use rustls_pki_types::CertificateDer;
 
 use super::{Attested, Caller, CallerKind, Entitlement};
 use crate::ledger::serial::SerialError;
 use crate::ledger::{Ledger, LedgerError, Serial};
 
-/// Checks the client certificate of a connection again for each request, because a connection may be older than a
-/// revocation.
+/// Judges the client certificate of a connection again for each request, because a connection may be older than a
+/// revocation. What was verified in the handshake and is still so is not verified anew.
 #[derive(Debug)]
 pub struct Certificates {
     ledger: Arc<dyn Ledger>,
+    verified: Arc<Verified>,
 }
 
 impl Certificates {
     /// Knows the certificates that `ledger` has on record.
     pub fn new(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger }
+        let verified = Arc::new(Verified::new(REMEMBERED));
+        Self { ledger, verified }
+    }
+
+    /// The chains that were verified here, for handshakes to use and to add to.
+    pub fn verified(&self) -> Arc<Verified> {
+        Arc::clone(&self.verified)
     }
 
     /// Who showed `chain`: an identity of ours, verified as any peer would.
@@ -27,6 +34,7 @@ impl Certificates {
     /// # Errors
     /// When there is no chain, or it does not verify now.
     pub fn identify(
+        &self,
         chain: &[CertificateDer<'_>],
         bundles: &Bundles,
         revocations: &Revocations,
@@ -35,7 +43,9 @@ impl Certificates {
         if chain.is_empty() {
             return Err(CertificateFault::None);
         }
-        verify(chain, bundles, revocations, now).map_err(|source| CertificateFault::Refused { source })
+        self.verified
+            .verify(chain, bundles, revocations, now)
+            .map_err(|source| CertificateFault::Refused { source })
     }
 
     /// What `peer` may ask for: its own identity again, on the evidence of the same host, where one stood behind it.
@@ -63,6 +73,9 @@ impl Certificates {
 fn serial_of(peer: &PeerIdentity) -> Result<Serial, CertificateFault> {
     Serial::from_be_bytes(peer.serial().magnitude()).map_err(|source| CertificateFault::Serial { source })
 }
+
+/// Chains that are remembered: as many as may come at once after an outage, in 4 MiB.
+const REMEMBERED: usize = 4_096;
 
 /// Why a client certificate does not show who is asking.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@ use super::certificates::certificate_fault;
 use super::{Asking, answer, message};
 use crate::api::Api;
 use crate::api::status::Fault;
-use crate::attest::certificate::Certificates;
 use crate::revoking;
 
 impl Api {
@@ -74,7 +73,8 @@ impl Api {
         self.check_address(asking)?;
         let trust = self.rooms.trust.borrow().clone();
         let (bundles, revocations) = (&trust.bundles, &trust.revocations);
-        let peer = match Certificates::identify(asking.certificates, bundles, revocations, asking.now) {
+        let certificates = &self.rooms.certificates;
+        let peer = match certificates.identify(asking.certificates, bundles, revocations, asking.now) {
             Ok(peer) => peer,
             Err(error) => return Err(self.refuse_unknown(asking, certificate_fault(&error)).await),
         };

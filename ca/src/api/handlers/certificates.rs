@@ -9,7 +9,7 @@ use super::{Asking, answer, message};
 use crate::api::Api;
 use crate::api::status::Fault;
 use crate::attest::Attested;
-use crate::attest::certificate::{CertificateFault, Certificates};
+use crate::attest::certificate::CertificateFault;
 use crate::attest::enroll::request_word;
 use crate::attest::host_key::Claim;
 use crate::issue::{IssueError, Issued, Wanted};
@@ -42,8 +42,9 @@ impl Api {
         }
         let trust = self.rooms.trust.borrow().clone();
         let (bundles, revocations) = (&trust.bundles, &trust.revocations);
-        let attested = match Certificates::identify(asking.certificates, bundles, revocations, asking.now) {
-            Ok(peer) => self.rooms.certificates.attest(&peer).await,
+        let certificates = &self.rooms.certificates;
+        let attested = match certificates.identify(asking.certificates, bundles, revocations, asking.now) {
+            Ok(peer) => certificates.attest(&peer).await,
             Err(fault) => Err(fault),
         };
         match attested {
