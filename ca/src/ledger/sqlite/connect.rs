@@ -33,6 +33,8 @@ pub(in crate::ledger) fn connect(
     conn.busy_timeout(patience)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // Compiled in as the library is, it would otherwise plan a statement anew, from its text, for every new value.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     // FULL syncs the write-ahead log at every commit: with NORMAL an acknowledged row could be lost.
     conn.pragma_update(None, "synchronous", "FULL")?;
