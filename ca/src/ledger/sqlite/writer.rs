@@ -47,6 +47,8 @@ pub(super) struct Writer {
     unsigned_since: Option<Instant>,
     /// Rows since the write-ahead log was last copied back.
     unfolded_rows: usize,
+    /// How long the last batch took, when several shared it.
+    shared: Option<Duration>,
     looked: Instant,
 }
 
@@ -70,6 +72,7 @@ impl Writer {
             // Rows from before may lack a checkpoint; asking for one that is not needed costs nothing.
             unsigned_since: Some(now),
             unfolded_rows: 0,
+            shared: None,
             looked: now,
         }
     }
@@ -99,6 +102,12 @@ impl Writer {
 
     /// Records `first` and what else is waiting. Gives the order to close, when that came with it.
     fn take_batch(&mut self, first: Job) -> Option<oneshot::Sender<()>> {
+        // Many ask at once: those who are about to append wait less for the disk when they share one wait. What that
+        // costs the others is bounded by what the last batch took.
+        if let Some(took) = self.shared {
+            std::thread::sleep(took.min(GATHER_LIMIT));
+        }
+        let begun = Instant::now();
         let mut jobs = vec![first];
         let mut closed = None;
         while jobs.len() < self.options.batch {
@@ -111,7 +120,9 @@ impl Writer {
                 Err(_) => break,
             }
         }
+        let several = jobs.len() > 1;
         self.record(jobs);
+        self.shared = several.then(|| begun.elapsed());
         // After the answers, so that nobody waits for it but the next batch.
         self.fold(FOLD_ROWS);
         closed
@@ -299,6 +310,9 @@ fn blames_the_data(error: &rusqlite::Error) -> bool {
 
 /// How often the thread looks for changes by other processes: well within the second that is promised.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a batch waits at most for others to join it.
+const GATHER_LIMIT: Duration = Duration::from_millis(2);
 
 /// Rows after which the write-ahead log is copied back: some 5 MiB of it.
 const FOLD_ROWS: usize = 2_000;
