@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Ledger, append, certificate, child, examined, issued, make, open};
+use super::{Ledger, append, certificate, child, examined, issued, make, open, serials};
 
 /// Issues from `from` on, many at a time, and tells each acknowledged serial on stdout, until it is killed.
 async fn issue_until_killed(folder: &Path, from: u64, most: u64) {
@@ -46,12 +46,35 @@ fn kill_after(folder: &Path, from: u64, after: usize) -> Vec<String> {
     told
 }
 
-/// Kills a process `rounds` times, each time at another moment, and checks after each that nothing is missing.
-async fn kill_many_times(rounds: u64) {
+/// Kills a process `rounds` times, each time at another moment, and checks after each that nothing is missing. Several
+/// ledgers at a time: a round is mostly waiting, for the disk and for the process to be there.
+fn kill_many_times(rounds: u64) {
+    let test = std::thread::current().name().unwrap().to_owned();
+    let lanes: Vec<_> = (0..KILLERS)
+        .map(|lane| {
+            let kill = move || {
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                runtime.block_on(kill_in_turn(
+                    (lane..rounds).step_by(usize::try_from(KILLERS).unwrap()),
+                ))
+            };
+            // A child runs the test that its parent's thread is named after.
+            std::thread::Builder::new()
+                .name(test.clone())
+                .spawn(kill)
+                .unwrap()
+        })
+        .collect();
+    let acknowledged: usize = lanes.into_iter().map(|lane| lane.join().unwrap()).sum();
+    assert!(acknowledged > 0);
+}
+
+/// The given rounds, one after the other; gives how many appends were acknowledged in them.
+async fn kill_in_turn(rounds: impl Iterator<Item = u64>) -> usize {
     let mut folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
-    for round in 0..rounds {
-        if round % PER_LEDGER == 0 {
+    for (turn, round) in (0_u64..).zip(rounds) {
+        if turn % PER_LEDGER == 0 {
             folder = tempfile::tempdir().unwrap();
             make(folder.path()).await;
         }
@@ -61,23 +84,24 @@ async fn kill_many_times(rounds: u64) {
         acknowledged += told.len();
 
         let began = Instant::now();
-        open(folder.path()).unwrap().close().await.unwrap();
+        let ledger = open(folder.path()).unwrap();
         assert!(
             began.elapsed() < Duration::from_secs(5),
             "{:?} to start",
             began.elapsed()
         );
-        let report = examined(folder.path());
-        assert_eq!(report.fault, None, "round {round}");
-        let recorded = issued(folder.path()).await;
+        let recorded = serials(&ledger).await;
+        ledger.close().await.unwrap();
         for serial in told {
             assert!(
                 recorded.contains_key(&serial),
                 "round {round}: {serial} was acknowledged and is missing"
             );
         }
+        let report = examined(folder.path());
+        assert_eq!(report.fault, None, "round {round}");
     }
-    assert!(acknowledged > 0);
+    acknowledged
 }
 
 /// The part that a child plays, when this process is one.
@@ -94,7 +118,7 @@ async fn played() -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_loses_nothing_that_it_acknowledged() {
     if !played().await {
-        kill_many_times(12).await;
+        kill_many_times(12);
     }
 }
 
@@ -103,7 +127,7 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
 #[ignore = "takes minutes: tests/run"]
 async fn a_thousand_kills_lose_nothing() {
     if !played().await {
-        kill_many_times(1000).await;
+        kill_many_times(1000);
     }
 }
 
@@ -144,6 +168,9 @@ const LANES: u64 = 16;
 
 /// How many certificates one process issues at most.
 const PER_ROUND: u64 = 400;
+
+/// How many ledgers lose their processes at the same time.
+const KILLERS: u64 = 6;
 
 /// How many processes are killed over one ledger: each check reads all of it.
 const PER_LEDGER: u64 = 25;

@@ -54,11 +54,18 @@ fn examined(folder: &Path) -> Report {
     verify(&folder.join("ledger"), &Expected::default()).unwrap()
 }
 
-/// The serials in the log of the ledger in `folder`, each with the row that issued it.
-///
-/// Panics when a serial was issued twice.
+/// The serials in the log of the ledger in `folder`, as [`serials`] gives them.
 async fn issued(folder: &Path) -> BTreeMap<String, u64> {
     let ledger = open(folder).unwrap();
+    let serials = serials(&ledger).await;
+    ledger.close().await.unwrap();
+    serials
+}
+
+/// The serials in the log of `ledger`, each with the row that issued it.
+///
+/// Panics when a serial was issued twice.
+async fn serials(ledger: &SqliteLedger) -> BTreeMap<String, u64> {
     let filter = RowFilter {
         kinds: vec!["issued".into()],
         ..RowFilter::default()
@@ -77,7 +84,6 @@ async fn issued(folder: &Path) -> BTreeMap<String, u64> {
             assert_eq!(twice, None, "{} was issued twice", issued.serial);
         }
     }
-    ledger.close().await.unwrap();
     serials
 }
 
