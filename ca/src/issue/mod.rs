@@ -2,7 +2,6 @@
 
 pub mod admit;
 pub mod error;
-#[cfg(feature = "measure")]
 pub mod measure;
 mod sign;
 mod template;
