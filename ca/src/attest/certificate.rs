@@ -1,10 +1,11 @@
 //! Knows callers by certificates of ours that are still valid.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrule_identity::{Bundles, PeerIdentity, Revocations, Timestamp, Verified, VerifyError};
 use rustls_pki_types::CertificateDer;
 
+use super::recent::Recent;
 use super::{Attested, Caller, CallerKind, Entitlement};
 use crate::ledger::serial::SerialError;
 use crate::ledger::{Ledger, LedgerError, Serial};
@@ -15,13 +16,26 @@ use crate::ledger::{Ledger, LedgerError, Serial};
 pub struct Certificates {
     ledger: Arc<dyn Ledger>,
     verified: Arc<Verified>,
+    on_record: Mutex<Recent<Serial, OnRecord>>,
+}
+
+/// What the ledger says about a certificate for as long as it is valid.
+#[derive(Debug, Clone)]
+struct OnRecord {
+    id: String,
+    host: Option<String>,
 }
 
 impl Certificates {
     /// Knows the certificates that `ledger` has on record.
     pub fn new(ledger: Arc<dyn Ledger>) -> Self {
         let verified = Arc::new(Verified::new(REMEMBERED));
-        Self { ledger, verified }
+        let on_record = Mutex::new(Recent::new(REMEMBERED));
+        Self {
+            ledger,
+            verified,
+            on_record,
+        }
     }
 
     /// The chains that were verified here, for handshakes to use and to add to.
@@ -55,8 +69,11 @@ impl Certificates {
     /// revoked.
     pub async fn attest(&self, peer: &PeerIdentity) -> Result<Attested, CertificateFault> {
         let serial = serial_of(peer)?;
-        let record = self.ledger.certificate(serial).await;
-        let record = record.map_err(|source| CertificateFault::Ledger { source })?;
+        let known = self.on_record().find(&serial).cloned();
+        let record = match known {
+            Some(record) => Some(record),
+            None => self.look_up(serial).await?,
+        };
         let record = record
             .filter(|record| record.id == peer.id().as_str())
             .ok_or_else(|| CertificateFault::NotOnRecord {
@@ -68,13 +85,40 @@ impl Certificates {
             host: record.host,
         })
     }
+
+    /// Remembers a certificate for `id` that went on record with `host` behind it, so that its holder's next request
+    /// does not have to look it up.
+    pub fn remember(&self, serial: Serial, id: &str, host: Option<&str>) {
+        let record = OnRecord {
+            id: id.to_owned(),
+            host: host.map(str::to_owned),
+        };
+        self.on_record().keep(serial, record);
+    }
+
+    async fn look_up(&self, serial: Serial) -> Result<Option<OnRecord>, CertificateFault> {
+        let found = self.ledger.certificate(serial).await;
+        let found = found.map_err(|source| CertificateFault::Ledger { source })?;
+        Ok(found.map(|found| {
+            self.remember(serial, &found.id, found.host.as_deref());
+            OnRecord {
+                id: found.id,
+                host: found.host,
+            }
+        }))
+    }
+
+    fn on_record(&self) -> MutexGuard<'_, Recent<Serial, OnRecord>> {
+        // Whole values go in and come out: there is nothing half done for a panic to leave.
+        self.on_record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn serial_of(peer: &PeerIdentity) -> Result<Serial, CertificateFault> {
     Serial::from_be_bytes(peer.serial().magnitude()).map_err(|source| CertificateFault::Serial { source })
 }
 
-/// Chains that are remembered: as many as may come at once after an outage, in 4 MiB.
+/// Chains, and certificates on record, that are remembered: as many as may come at once after an outage, in 5 MiB.
 const REMEMBERED: usize = 4_096;
 
 /// Why a client certificate does not show who is asking.

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod enroll;
 pub mod host_key;
 pub mod kube_api;
+mod recent;
 pub mod statements;
 pub mod token_review;
 

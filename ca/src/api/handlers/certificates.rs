@@ -120,6 +120,8 @@ impl Api {
         match self.rooms.issuer.issue(attested, &csr, &asked).await {
             Ok(issued) => {
                 log_issued(&issued, &caller);
+                let certificates = &self.rooms.certificates;
+                certificates.remember(issued.serial, &issued.name, attested.host.as_deref());
                 answer(&self.issue_reply(issued))
             }
             // The issuer has recorded it.
