@@ -7,6 +7,7 @@ mod outage;
 mod pieces;
 mod record;
 mod report;
+mod restart;
 mod rounds;
 mod server;
 mod step;
@@ -134,12 +135,22 @@ async fn measure(options: &Options, program: &Path) -> anyhow::Result<Report> {
     tell("each step alone …");
     let pieces = pieces::measure(&alone, options.rounds, options.in_flight).await?;
     alone.ca.close().await?;
+    tell("killed and started again …");
+    let restart = restart::measure(&mut server, &callers, options.rounds).await?;
     tell(&format!("{} proxies at once …", options.proxies));
     let outage = outage::measure(&mut server, callers, options.proxies).await?;
     server.stop()?;
     tell("the record …");
     let record = record::check(&server, &serials)?;
-    Ok(Report::new(plan, turns, delays, groups, pieces, outage, record))
+    Ok(Report::new(
+        plan,
+        turns,
+        delays,
+        groups,
+        pieces,
+        (restart, outage),
+        record,
+    ))
 }
 
 /// Builds the CA as it is shipped; gives the program.

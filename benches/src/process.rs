@@ -60,6 +60,15 @@ impl Running {
         Ok(())
     }
 
+    /// Kills it without a warning, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .map(drop)
+            .with_context(|| format!("cannot kill {}", self.name))
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill")

@@ -10,6 +10,7 @@ use super::Options;
 use super::outage::Outage;
 use super::pieces::Pieces;
 use super::record::Record;
+use super::restart::Restart;
 use super::rounds::{Delays, Groups, Turns, Way};
 use crate::figures::short;
 use crate::process::load;
@@ -81,6 +82,7 @@ pub(crate) struct Report {
     delays: Vec<Delays>,
     groups: Vec<Groups>,
     pieces: Pieces,
+    restart: Restart,
     outage: Outage,
     record: Record,
     pub(crate) targets: Vec<Target>,
@@ -94,7 +96,7 @@ impl Report {
         delays: Vec<Delays>,
         groups: Vec<Groups>,
         pieces: Pieces,
-        outage: Outage,
+        (restart, outage): (Restart, Outage),
         record: Record,
     ) -> Self {
         let targets = targets(&turns, &outage);
@@ -105,6 +107,7 @@ impl Report {
             delays,
             groups,
             pieces,
+            restart,
             outage,
             record,
             targets,
@@ -287,6 +290,11 @@ impl Report {
     }
 
     fn write_outage(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "\nKilled {} times while it issued: the next certificate {} s after the start of the new process",
+            self.restart.kills, self.restart.until_issue_s
+        )?;
         let outage = &self.outage;
         writeln!(
             out,

@@ -73,6 +73,11 @@ impl Server {
         self.running.take().context("the CA is not served")?.stop()
     }
 
+    /// Ends serving without a warning.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.running.take().context("the CA is not served")?.kill()
+    }
+
     /// The process that serves.
     pub(crate) fn id(&self) -> anyhow::Result<u32> {
         Ok(self.running.as_ref().context("the CA is not served")?.id())
