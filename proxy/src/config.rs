@@ -52,6 +52,8 @@ pub struct Config {
     pub workers: NonZeroU16,
     /// Bounds of connections.
     pub limits: ConnectionLimits,
+    /// How connections are spread over the endpoints of services.
+    pub balance: BalanceConfig,
     /// How open connections are kept.
     pub connection: ConnectionConfig,
     /// How the program stops.
@@ -75,6 +77,8 @@ pub struct Own {
     pub addresses: Vec<IpAddr>,
     /// The machine that it runs on; empty where nobody said.
     pub node: String,
+    /// The zone that the machine is in; empty where nobody said.
+    pub zone: String,
 }
 
 impl Config {
@@ -210,6 +214,28 @@ pub struct ConnectionLimits {
     pub backlog: i32,
 }
 
+/// How connections are spread over the endpoints of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalanceConfig {
+    /// Which endpoints are preferred.
+    pub locality: Locality,
+    /// How long the share of an endpoint grows that has come to others, or has come back.
+    pub slow_start: Duration,
+    /// How long a connect or a handshake may take where another endpoint could be tried.
+    pub attempt: Duration,
+}
+
+/// Which endpoints of a service are preferred to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// Those on the same machine, then those of the same zone.
+    Node,
+    /// Those of the same zone.
+    Zone,
+    /// None.
+    None,
+}
+
 /// How open connections are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionConfig {
@@ -238,6 +264,7 @@ where
         .named("POD_NAME", &["workload", "name"])
         .named("POD_IPS", &["workload", "addresses"])
         .named("NODE_NAME", &["workload", "node"])
+        .named("NODE_ZONE", &["workload", "zone"])
         .named("SERVICE_ACCOUNT", &["workload", "service_account"])
         .load(file, variables, document::config)
 }

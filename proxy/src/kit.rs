@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::authz::gate::Gate;
+use crate::balance::Balancer;
 use crate::closed::{CloseReason, Closed};
 use crate::config::Config;
 use crate::egress::resolver::Resolver;
@@ -44,8 +45,8 @@ pub struct Kit {
     pub token: Token,
     /// Handshakes that are going on.
     pub shaking: Cell<usize>,
-    /// Which endpoint is the next one's.
-    pub turn: Cell<usize>,
+    /// How the endpoints of services fare.
+    pub balancer: Balancer,
 }
 
 /// A handshake's place among those that are allowed at once; dropping it gives it back.

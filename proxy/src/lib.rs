@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod authz;
+pub mod balance;
 pub mod buffer;
 pub mod closed;
 pub mod commands;

@@ -1,4 +1,5 @@
 //! Takes connections from the workload.
 
 pub mod connection;
+pub mod mesh;
 pub mod route;

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::authz::gate::Gate;
+use crate::balance::{Balancer, probe};
 use crate::config::Config;
 use crate::egress::message::Family;
 use crate::egress::resolver::Resolver;
@@ -199,6 +200,7 @@ fn run(
         tokio::select! {
             () = kit.gate.mind(&kit.inbound, &kit.outbound) => {}
             () = kit.book.mind() => {}
+            () = probe::watch(&kit) => {}
             () = first_panic(serving) => {}
             _ = stopped => {}
         }
@@ -240,7 +242,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         readiness: shared.readiness,
         token: shared.token,
         shaking: Cell::new(0),
-        turn: Cell::new(usize::from(number)),
+        balancer: Balancer::new(&shared.config.own, shared.config.balance.clone()),
         config: shared.config,
     }
 }

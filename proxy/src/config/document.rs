@@ -15,8 +15,8 @@ use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 use ferrule_policy::{BuiltIn, Cidr, Mesh, ServiceName};
 
 use super::{
-    CaConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, CredentialsConfig, EvidenceConfig,
-    Own, Serve, Upstream, UpstreamTarget, identity_of,
+    BalanceConfig, CaConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, CredentialsConfig,
+    EvidenceConfig, Locality, Own, Serve, Upstream, UpstreamTarget, identity_of,
 };
 use crate::net::address::ListenAddr;
 use crate::net::socket::KeepAlive;
@@ -45,6 +45,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let admin = fields.default("admin", "{}", |item| item.fields(admin));
     let workers = fields.optional("workers", |item| item.integer(1..=1024_u16));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
+    let balance = fields.default("balance", "{}", |item| item.fields(balance));
     let connection = fields.default("connection", "{}", |item| item.fields(connection));
     let stop = fields.default("drain", "{}", |item| item.fields(drain));
     let log = fields.default("log", "{}", |item| item.fields(log));
@@ -94,6 +95,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         socket,
         workers: workers?.and_then(NonZeroU16::new).unwrap_or_else(one_per_core),
         limits: limits?,
+        balance: balance?,
         connection: connection?,
         stop: stop?,
         log_format,
@@ -116,12 +118,14 @@ fn workload(fields: &mut Fields<'_>) -> Option<(Own, String)> {
     let labels = fields.default("labels", "{}", |item| item.text_map());
     let addresses = fields.default("addresses", "[]", |item| item.list(|item| address(&item)));
     let node = fields.optional("node", |item| item.text());
+    let zone = fields.optional("zone", |item| item.text());
     let own = Own {
         namespace: namespace?,
         name: name?,
         labels: labels?,
         addresses: addresses?,
         node: node?.unwrap_or_default(),
+        zone: zone?.unwrap_or_default(),
     };
     Some((own, account?))
 }
@@ -326,6 +330,23 @@ fn limits(fields: &mut Fields<'_>) -> Option<ConnectionLimits> {
     })
 }
 
+fn balance(fields: &mut Fields<'_>) -> Option<BalanceConfig> {
+    let locality = fields.default("locality", "zone", |item| {
+        item.one_of(&[
+            ("node", Locality::Node),
+            ("zone", Locality::Zone),
+            ("none", Locality::None),
+        ])
+    });
+    let slow_start = fields.default("slow_start", "10s", |item| item.duration_in(WARMING));
+    let attempt = fields.default("attempt_time", "1s", |item| item.duration_in(WAIT));
+    Some(BalanceConfig {
+        locality: locality?,
+        slow_start: slow_start?,
+        attempt: attempt?,
+    })
+}
+
 fn connection(fields: &mut Fields<'_>) -> Option<ConnectionConfig> {
     let half_closed = fields.default("half_closed", "55s", |item| item.duration_in(SILENCE));
     let max_age = fields.optional("max_age", |item| item.one_of(&[("leaf", Duration::ZERO)]));
@@ -374,6 +395,7 @@ const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::fr
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 86_400);
 const SNIFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 const NAME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
+const WARMING: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
 const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 const EXPIRY_GRACE: Duration = Duration::from_secs(60);

@@ -67,6 +67,37 @@ pub async fn accept(tcp: &mut TcpStream, channel: &mut Channel, limit: Duration)
     send(tcp, channel, &sealed, limit).await
 }
 
+/// Ends a stream on which nothing was said, and looks whether the other side is still there then. One that goes on
+/// silently, as it may, counts as there once `limit` is over.
+///
+/// # Errors
+/// When it broke off instead.
+pub async fn take_leave(
+    tcp: &mut TcpStream,
+    channel: &mut Channel,
+    limit: Duration,
+) -> Result<(), OpenError> {
+    let broken = |source| OpenError::Broken { source };
+    let mut sealed = Buffer::new();
+    let end = channel.finish(&mut sealed).map_err(ChannelError::Tls)?;
+    send(tcp, channel, &sealed, limit).await?;
+    if end == End::Connection {
+        tcp.shutdown().await.map_err(broken)?;
+    }
+    let (mut incoming, mut text, mut reply) = (Buffer::new(), Buffer::new(), Buffer::new());
+    incoming.push(channel.held());
+    match timeout(limit, tcp.read(incoming.room(READ_BYTES))).await {
+        Err(_) => Ok(()),
+        Ok(Err(source)) => Err(broken(source)),
+        Ok(Ok(0)) => Err(OpenError::Ended),
+        Ok(Ok(read)) => {
+            incoming.advance(read);
+            channel.receive(&mut incoming, &mut text, &mut reply)?;
+            Ok(())
+        }
+    }
+}
+
 /// Tells the peer at once, without a wait, that its stream is refused or cut. [`End::Connection`] when this could
 /// not be said so, and the connection must be reset.
 pub fn tell_end(tcp: &TcpStream, seal: impl FnOnce(&mut Buffer) -> Result<End, rustls::Error>) -> End {

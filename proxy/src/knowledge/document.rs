@@ -23,6 +23,8 @@ pub struct WorkloadDocument {
     pub addresses: Vec<IpAddr>,
     /// The machine that it runs on, where that is known.
     pub node: Option<String>,
+    /// The zone that the machine is in, where that is known.
+    pub zone: Option<String>,
 }
 
 /// A service: a name and addresses in front of workloads, or of something beyond the mesh.
@@ -111,6 +113,7 @@ fn workload(fields: &mut Fields<'_>, meta: Meta, trust_domain: &TrustDomain) -> 
     });
     let addresses = fields.required("addresses", |item| item.non_empty_list(|item| address(&item)));
     let node = fields.optional("node", |item| item.text());
+    let zone = fields.optional("zone", |item| item.text());
     Some(WorkloadDocument {
         namespace: meta.namespace,
         name: meta.name,
@@ -118,6 +121,7 @@ fn workload(fields: &mut Fields<'_>, meta: Meta, trust_domain: &TrustDomain) -> 
         id: id?,
         addresses: addresses?,
         node: node?,
+        zone: zone?,
     })
 }
 

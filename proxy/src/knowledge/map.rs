@@ -37,6 +37,30 @@ pub struct Endpoint {
     pub address: UpstreamAddr,
     /// Who.
     pub id: SpiffeId,
+    /// On which machine, where that is known.
+    pub node: Option<Arc<str>>,
+    /// In which zone, where that is known.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// A workload of which nothing else is known.
+    pub const fn at(address: UpstreamAddr, id: SpiffeId) -> Self {
+        Self {
+            address,
+            id,
+            node: None,
+            zone: None,
+        }
+    }
+
+    fn of(workload: &WorkloadDocument, address: UpstreamAddr) -> Self {
+        Self {
+            node: workload.node.as_deref().map(Arc::from),
+            zone: workload.zone.as_deref().map(Arc::from),
+            ..Self::at(address, workload.id.clone())
+        }
+    }
 }
 
 /// Who is expected at a destination.
@@ -108,9 +132,9 @@ impl Map {
                 let alive = behind.flat_map(|workload| {
                     let known = workload.addresses.iter();
                     let known = known.filter(|address| self.workloads.contains_key(*address));
-                    known.map(|address| Endpoint {
-                        address: UpstreamAddr::new((*address, port.target_port).into()),
-                        id: workload.id.clone(),
+                    known.map(|address| {
+                        let address = UpstreamAddr::new((*address, port.target_port).into());
+                        Endpoint::of(workload, address)
                     })
                 });
                 alive.collect()
@@ -133,10 +157,7 @@ impl Map {
             return standing.place();
         }
         if let Some(workload) = self.workloads.get(&ip) {
-            let endpoint = Endpoint {
-                address: original.upstream(),
-                id: workload.id.clone(),
-            };
+            let endpoint = Endpoint::of(workload, original.upstream());
             return Place::Mesh {
                 service: None,
                 endpoints: vec![endpoint],

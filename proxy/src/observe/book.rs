@@ -36,6 +36,7 @@ struct Inner {
     handshakes: RefCell<HashMap<(&'static str, &'static str), Histogram>>,
     plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
     names: RefCell<HashMap<&'static str, Counter>>,
+    endpoint_failures: RefCell<HashMap<&'static str, Counter>>,
     inbound: Counts,
     outbound: Counts,
     /// What open connections have been counted for already, by their numbers: bytes in, bytes out.
@@ -96,6 +97,7 @@ impl Book {
             handshakes: RefCell::default(),
             plaintext: RefCell::default(),
             names: RefCell::default(),
+            endpoint_failures: RefCell::default(),
             counted: RefCell::default(),
         }))
     }
@@ -169,6 +171,16 @@ impl Book {
         };
         let mut counters = self.0.plaintext.borrow_mut();
         counters.entry((direction, reason)).or_insert_with(make).inc();
+    }
+
+    /// Counts an attempt at an endpoint of the mesh that failed.
+    pub fn endpoint_failed(&self, reason: &'static str) {
+        let make = || {
+            let labels = [("reason", reason)];
+            self.0.metrics.endpoint_failures.get_or_create_owned(&labels)
+        };
+        let mut counters = self.0.endpoint_failures.borrow_mut();
+        counters.entry(reason).or_insert_with(make).inc();
     }
 
     /// Counts what came of waiting for the name of a host.

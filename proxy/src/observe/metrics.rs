@@ -19,6 +19,8 @@ pub struct ProxyMetrics {
     pub plaintext: Family<Labels<2>, Counter>,
     /// Names of hosts beyond the mesh that were waited for: outcome.
     pub names: Family<Labels<1>, Counter>,
+    /// Attempts at endpoints of the mesh that failed: reason.
+    pub endpoint_failures: Family<Labels<1>, Counter>,
     /// Refusals by rules or trust: direction, reason.
     pub denied: Family<Labels<2>, Counter>,
     /// Clients of permissive ports who said nothing for the time that they are waited for.
@@ -53,6 +55,10 @@ impl ProxyMetrics {
             names: metrics.family(
                 "egress_names",
                 "Connections whose client had to name a host beyond the mesh, by what came of it",
+            ),
+            endpoint_failures: metrics.family(
+                "endpoint_failures",
+                "Attempts at endpoints of the mesh that failed; another one may have been tried",
             ),
             denied: metrics.family("denied", "Connections that rules or trust refused"),
             silent: metrics.counter(

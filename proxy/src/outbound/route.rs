@@ -7,6 +7,8 @@ use ferrule_policy::ServiceName;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use super::mesh::TRIES;
+use crate::balance::Load;
 use crate::closed::{CloseReason, Closed};
 use crate::config::{Upstream, UpstreamTarget};
 use crate::kit::Kit;
@@ -14,7 +16,7 @@ use crate::knowledge::map::{Endpoint, Place};
 use crate::net::address::{ClientAddr, OriginalDst, UpstreamAddr};
 
 /// Where a connection leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Route {
     /// To workloads of the mesh, each as good as the others, in the order of trying.
     Mesh {
@@ -27,6 +29,8 @@ pub enum Route {
     Itself {
         /// Where it listens.
         target: UpstreamAddr,
+        /// What it counts as, where it is one endpoint of a service.
+        load: Option<Load>,
     },
     /// Beyond the mesh, in clear if rules allow it.
     Beyond {
@@ -51,7 +55,8 @@ pub fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<
             });
         }
         let target = original.upstream();
-        return Ok(Route::Itself { target });
+        let load = None;
+        return Ok(Route::Itself { target, load });
     }
     let target = original.upstream();
     let place = kit.map.borrow().at(original);
@@ -103,10 +108,7 @@ pub async fn explicit(upstream: &Upstream, kit: &Kit) -> Result<Route, Closed> {
 }
 
 fn endpoint(address: SocketAddr, id: &SpiffeId) -> Endpoint {
-    Endpoint {
-        address: UpstreamAddr::new(address),
-        id: id.clone(),
-    }
+    Endpoint::at(UpstreamAddr::new(address), id.clone())
 }
 
 async fn lookup(host: &str, port: u16, kit: &Kit) -> Result<Vec<SocketAddr>, Closed> {
@@ -124,8 +126,8 @@ async fn lookup(host: &str, port: u16, kit: &Kit) -> Result<Vec<SocketAddr>, Clo
     }
 }
 
-/// Puts the endpoints into the order of trying: each connection begins with the next one.
-fn mesh(service: Option<ServiceName>, mut endpoints: Vec<Endpoint>, kit: &Kit) -> Result<Route, Closed> {
+/// Puts the endpoints into the order of trying.
+fn mesh(service: Option<ServiceName>, endpoints: Vec<Endpoint>, kit: &Kit) -> Result<Route, Closed> {
     if endpoints.is_empty() {
         let whom = service.map_or_else(
             || "the address".to_owned(),
@@ -136,13 +138,13 @@ fn mesh(service: Option<ServiceName>, mut endpoints: Vec<Endpoint>, kit: &Kit) -
             detail: format!("no workload of the mesh lives behind {whom} now"),
         });
     }
-    let turn = kit.turn.get();
-    kit.turn.set(turn.wrapping_add(1));
-    let first = turn % endpoints.len();
-    endpoints.rotate_left(first);
+    let mut endpoints = kit.balancer.order(&endpoints, TRIES);
     match endpoints.first() {
         // The workload's own turn: it does not leave.
-        Some(own) if kit.is_own_address(own.address.ip()) => Ok(Route::Itself { target: own.address }),
+        Some(own) if kit.is_own_address(own.address.ip()) => Ok(Route::Itself {
+            target: own.address,
+            load: Some(kit.balancer.begin(own)),
+        }),
         _ => {
             endpoints.retain(|endpoint| !kit.is_own_address(endpoint.address.ip()));
             Ok(Route::Mesh { service, endpoints })

@@ -36,6 +36,7 @@ fn gate() -> (
         labels: BTreeMap::new(),
         addresses: Vec::new(),
         node: String::new(),
+        zone: String::new(),
     };
     let id = SpiffeId::parse("spiffe://shop.local/ns/shop/sa/api").unwrap();
     let (teller, news) = news();
