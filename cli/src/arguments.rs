@@ -10,6 +10,7 @@ use ferrule_document::parse_duration;
 use ferrule_shop::Target;
 
 use crate::print::Format;
+use crate::up::arguments::Up;
 
 /// Mutual TLS, a verified identity on both sides, and a rule for every connection between workloads.
 #[derive(Debug, Parser)]
@@ -46,6 +47,8 @@ pub(crate) struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a whole mesh on this machine: CA, directory, each workload behind its own sidecar
+    Up(Up),
     Explain(Explain),
     /// Examine rules, and write those that traffic needs
     #[command(subcommand)]

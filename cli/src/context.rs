@@ -45,4 +45,9 @@ impl Context {
             None => Picture::of_running(&self.running()?),
         }
     }
+
+    /// Where the state of this user's meshes lies.
+    pub(crate) const fn states(&self) -> &States {
+        &self.states
+    }
 }

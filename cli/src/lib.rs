@@ -16,6 +16,7 @@ pub mod print;
 pub mod sidecar;
 pub mod state;
 mod traffic;
+mod up;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -34,6 +35,12 @@ use failure::{EXIT_USAGE, Failure};
 /// Ends with 0 when all is well, 1 when something was found wrong, 2 when it could not be looked at or done, 64 for bad
 /// usage or settings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == up::parts::WORD
+    {
+        return up::parts::run(rest);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -59,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Explain(arguments) => explain::run(arguments, context),
+        Command::Up(up) => up::run(up, context),
         Command::Policy(policy) => policy::run(policy, context),
         Command::Ca(arguments) => ca::run(arguments, context),
         Command::Example(program) => example::run(program),

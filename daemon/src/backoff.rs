@@ -37,7 +37,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// At most `first` before the first retry, twice that before the second, and so on up to `cap`.
-    pub fn new(first: Duration, cap: Duration) -> Self {
+    pub const fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap }
     }
 

@@ -1,0 +1,70 @@
+//! `ferrule up`: runs a whole mesh on this machine.
+//!
+//! Reading order: [`document`] and [`plan`] (what is to run), [`supervisor`] (the process that the user sees),
+//! [`control`] (what it tells the process inside), [`inside`] (which runs everything else), [`parts`] (the processes that
+//! this program becomes), [`space`] with [`netlink`] (their networks), [`watch`] (what is shown).
+
+pub(crate) mod arguments;
+mod control;
+mod document;
+mod edges;
+mod inside;
+mod netlink;
+pub(crate) mod parts;
+mod plan;
+mod probe;
+mod relay;
+mod render;
+mod rules;
+mod running;
+mod screen;
+mod space;
+mod supervisor;
+mod tail;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::state::Capture;
+use arguments::{Up, Way};
+use rules::Sources;
+use supervisor::Supervisor;
+
+/// Runs the mesh that `up` names until it is told to stop.
+pub(crate) fn run(up: &Up, context: &Context) -> Result<ExitCode, Failure> {
+    let file = match &up.file {
+        Some(file) => file.clone(),
+        None => example()?,
+    };
+    let mesh_file = std::path::absolute(&file).map_err(Failure::could_not("find the mesh file"))?;
+    let capture = match up.capture {
+        Way::Auto => None,
+        Way::Transparent => Some(Capture::Transparent),
+        Way::Explicit => Some(Capture::Explicit),
+    };
+    let supervisor = Supervisor {
+        context,
+        sources: Sources::new(file),
+        mesh_file,
+        capture,
+    };
+    supervisor.run()
+}
+
+/// The example that comes with the program's source.
+fn example() -> Result<PathBuf, Failure> {
+    let beside = Path::new(EXAMPLE);
+    if beside.is_file() {
+        return Ok(beside.to_owned());
+    }
+    Err(Failure::Usage {
+        message: format!(
+            "there is no {EXAMPLE} here, which is run when no file is named; name one: ferrule up mesh.yaml"
+        ),
+    })
+}
+
+const EXAMPLE: &str = "examples/shop/mesh.yaml";

@@ -1,0 +1,165 @@
+//! Adds up who speaks with whom, from the lines of the sidecars.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+
+/// Who speaks with whom, and how: what makes one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub(super) struct Edge {
+    /// `web.shop` where the caller is known, otherwise its address.
+    pub(super) who: String,
+    /// The same for the one who is called.
+    pub(super) whom: String,
+    /// The port of the one who is called.
+    pub(super) port: u16,
+    /// `mutual`, `plaintext`, `local`, `none`.
+    pub(super) tls: String,
+    /// `allow`, `audit`, `deny`; for what came to nothing otherwise, the reason.
+    pub(super) verdict: String,
+}
+
+/// What has gone over an edge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Traffic {
+    /// Connections that have ended.
+    pub(super) connections: u64,
+    /// From the caller.
+    pub(super) bytes_in: u64,
+    /// To the caller.
+    pub(super) bytes_out: u64,
+    /// The rule that decided the last one.
+    pub(super) rule: String,
+    /// What there was to say about the last one.
+    pub(super) detail: String,
+}
+
+/// All edges since the start of the mesh.
+#[derive(Debug, Default)]
+pub(super) struct Edges {
+    edges: BTreeMap<Edge, Traffic>,
+    names: HashMap<IpAddr, String>,
+    prefix: String,
+}
+
+/// The fields of a sidecar's line that are of use here.
+#[derive(Debug, Deserialize)]
+struct Line {
+    event: String,
+    direction: String,
+    src_id: String,
+    dst_id: String,
+    src_addr: String,
+    dst_addr: String,
+    dst_port: u16,
+    tls: String,
+    verdict: String,
+    rule: String,
+    reason: String,
+    #[serde(default)]
+    detail: String,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Edges {
+    /// No edge yet, for the workloads of `plan`.
+    pub(super) fn new(plan: &Plan) -> Self {
+        let copies = plan.replicas().flat_map(|(workload, replica)| {
+            let name = format!("{}.{}", workload.name, workload.namespace);
+            replica
+                .addresses
+                .iter()
+                .map(move |address| (*address, name.clone()))
+        });
+        let services = plan.workloads.iter().flat_map(|workload| {
+            let name = format!("{}.{}", workload.name, workload.namespace);
+            workload
+                .service
+                .iter()
+                .map(move |address| (*address, name.clone()))
+        });
+        Self {
+            edges: BTreeMap::new(),
+            names: copies.chain(services).collect(),
+            prefix: format!("spiffe://{}/ns/", plan.trust_domain),
+        }
+    }
+
+    /// Takes a line of a sidecar's log; tells the edge when it has not been seen before.
+    pub(super) fn take(&mut self, line: &str) -> Option<Edge> {
+        let line: Line = serde_json::from_str(line).ok()?;
+        if line.event != "close" || !is_account_of_record(&line) {
+            return None;
+        }
+        let edge = Edge {
+            who: self.name(&line.src_id, &line.src_addr),
+            whom: self.name(&line.dst_id, &line.dst_addr),
+            port: line.dst_port,
+            verdict: verdict(&line).to_owned(),
+            tls: line.tls,
+        };
+        let is_new = !self.edges.contains_key(&edge);
+        if is_new && self.edges.len() >= MOST {
+            return None;
+        }
+        let traffic = self.edges.entry(edge.clone()).or_default();
+        traffic.connections += 1;
+        traffic.bytes_in += line.bytes_in;
+        traffic.bytes_out += line.bytes_out;
+        traffic.rule = line.rule;
+        traffic.detail = line.detail;
+        is_new.then_some(edge)
+    }
+
+    /// All edges with their traffic, in the order of names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Edge, &Traffic)> {
+        self.edges.iter()
+    }
+
+    /// The traffic of an edge.
+    pub(super) fn of(&self, edge: &Edge) -> Option<&Traffic> {
+        self.edges.get(edge)
+    }
+
+    /// `web.shop` for an identity of the mesh; without one, whoever lives at the address; otherwise what is there.
+    fn name(&self, id: &str, address: &str) -> String {
+        let by_id = id.strip_prefix(&self.prefix).and_then(|path| {
+            let (namespace, account) = path.split_once("/sa/")?;
+            Some(format!("{account}.{namespace}"))
+        });
+        let ip = || {
+            let socket = address.parse::<SocketAddr>().map(|socket| socket.ip());
+            socket.ok().or_else(|| address.parse::<IpAddr>().ok())
+        };
+        by_id
+            .or_else(|| (!id.is_empty()).then(|| id.to_owned()))
+            .or_else(|| self.names.get(&ip()?).cloned())
+            .unwrap_or_else(|| ip().map_or_else(|| "?".to_owned(), |ip| ip.to_string()))
+    }
+}
+
+/// Every connection within the mesh has two lines. The server's counts; the client's counts where the server has seen
+/// nothing that it could tell.
+fn is_account_of_record(line: &Line) -> bool {
+    line.direction == "inbound"
+        || (line.tls != "mutual" && !["refused_by_peer", "upstream_reset"].contains(&&*line.reason))
+}
+
+/// The verdict of the rules; where they were not asked, what went wrong.
+fn verdict(line: &Line) -> &str {
+    match (line.verdict.as_str(), line.reason.as_str()) {
+        ("none", reason) => reason,
+        ("allow" | "audit", reason @ ("unreachable" | "not_ready" | "busy")) => reason,
+        (verdict, _) => verdict,
+    }
+}
+
+/// More rows than anybody reads.
+const MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests;

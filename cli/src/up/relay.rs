@@ -1,0 +1,71 @@
+//! Carries the connections of published ports from the machine's loopback into the mesh.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ferrule_daemon::drain::Drain;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+/// Bytes that the address of a destination takes at the head of a connection: the address, then blanks.
+pub(super) const HEAD: usize = 64;
+
+/// Carries both directions until both have finished or one has failed.
+pub(super) async fn splice<A, B>(mut one: A, mut other: B)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    // Whoever is at either end sees its own connection end; there is nobody else to tell.
+    let _ = copy_bidirectional(&mut one, &mut other).await;
+}
+
+/// Listens on `port` of the machine's loopback.
+///
+/// # Errors
+/// When the port is taken.
+pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Carries everything that comes to `listener` to `target`, by way of the socket at `mesh`, until `drain` closes.
+pub(super) fn serve(listener: TcpListener, mesh: PathBuf, target: SocketAddr, drain: &Drain) {
+    let connections = drain.clone();
+    drain.spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = connections.closing() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (cut, mesh) = (connections.clone(), mesh.clone());
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = carry(stream, mesh, target) => {}
+                            () = cut.cut() => {}
+                        }
+                    });
+                }
+                // Out of descriptors, as a rule: others must end first.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    });
+}
+
+async fn carry(stream: TcpStream, mesh: PathBuf, target: SocketAddr) {
+    let Ok(mut inner) = UnixStream::connect(mesh).await else {
+        return;
+    };
+    let head = format!("{:<HEAD$}", target.to_string());
+    if stream.set_nodelay(true).is_ok() && inner.write_all(head.as_bytes()).await.is_ok() {
+        splice(stream, inner).await;
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(100);

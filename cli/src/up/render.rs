@@ -1,0 +1,169 @@
+//! Renders what the parts of a mesh are given: settings of sidecars, who lives where, names.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::control::Places;
+use super::plan::{PUBLISHER, Plan, PublisherPlan, ReplicaPlan, WorkloadPlan};
+use crate::state::Capture;
+
+/// The settings of a copy's sidecar. JSON is YAML.
+pub(super) fn sidecar(
+    plan: &Plan,
+    workload: &WorkloadPlan,
+    replica: &ReplicaPlan,
+    places: &Places,
+) -> String {
+    let mut settings = common(plan, places);
+    let own = json!({
+        "namespace": workload.namespace, "name": workload.slug(replica),
+        "service_account": workload.service_account, "labels": workload.labels,
+        "addresses": replica.addresses,
+    });
+    put(&mut settings, "workload", own);
+    put(&mut settings, "admin", admin(&places.control(replica)));
+    match plan.capture {
+        Capture::Transparent => put(&mut settings, "capture", json!({ "mark": MARK })),
+        Capture::Explicit => {
+            let [serves, upstreams] = explicit(plan, workload, replica);
+            put(&mut settings, "serves", serves);
+            put(&mut settings, "upstreams", upstreams);
+        }
+    }
+    settings.to_string()
+}
+
+/// The settings of the sidecar that speaks for the callers of a namespace's published ports.
+pub(super) fn publisher(plan: &Plan, number: usize, publisher: &PublisherPlan, places: &Places) -> String {
+    let mut settings = common(plan, places);
+    let own = json!({ "namespace": publisher.namespace, "name": PUBLISHER, "service_account": PUBLISHER });
+    put(&mut settings, "workload", own);
+    put(&mut settings, "admin", admin(&places.publisher_control(number)));
+    let upstreams: Vec<Value> = publisher
+        .ports
+        .iter()
+        .map(|port| {
+            json!({
+                "listen": publish_door(plan, port.at).to_string(),
+                "service": format!("{}.{}:{}", port.workload, publisher.namespace, port.port),
+            })
+        })
+        .collect();
+    put(&mut settings, "upstreams", upstreams.into());
+    settings.to_string()
+}
+
+/// Where the sidecar of published ports takes what comes for port `at` of the machine.
+pub(super) fn publish_door(plan: &Plan, at: u16) -> SocketAddr {
+    let ip = match plan.capture {
+        Capture::Transparent => [127, 0, 0, 1],
+        // The machine's own loopback, on which `at` itself is what callers dial.
+        Capture::Explicit => [127, 213, 0, 2],
+    };
+    SocketAddr::from((ip, at))
+}
+
+fn common(plan: &Plan, places: &Places) -> Value {
+    let workers = if plan.replicas().count() > CROWD { 1 } else { 2 };
+    json!({
+        "trust_domain": plan.trust_domain,
+        "credentials": { "ca": {
+            "addresses": [authority_address(plan).to_string()],
+            "evidence": { "host": places.host() },
+        } },
+        "rules": { "folder": places.known() },
+        "mesh": { "ranges": plan.ranges() },
+        "workers": workers,
+        "drain": { "leave": "0s", "deadline": "5s" },
+    })
+}
+
+fn admin(socket: &Path) -> Value {
+    json!({ "enabled": false, "socket": socket })
+}
+
+fn put(settings: &mut Value, name: &str, value: Value) {
+    if let Value::Object(fields) = settings {
+        fields.insert(name.to_owned(), value);
+    }
+}
+
+/// Where the CA listens.
+pub(super) fn authority_address(plan: &Plan) -> SocketAddr {
+    let ip = plan.hub.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    SocketAddr::new(ip, CA_PORT)
+}
+
+/// Where a copy's sidecar takes what comes for the copy's ports, and where what the copy dials begins.
+fn explicit(plan: &Plan, workload: &WorkloadPlan, replica: &ReplicaPlan) -> [Value; 2] {
+    let _ = (plan, workload, replica);
+    [json!([]), json!([])]
+}
+
+/// Who lives where, for the sidecars: a Workload for each copy, a Service for each workload. JSON is YAML.
+pub(super) fn places(plan: &Plan) -> String {
+    let mut documents = Vec::new();
+    for workload in &plan.workloads {
+        let mut labels = workload.labels.clone();
+        labels.insert(LABEL.to_owned(), workload.name.clone());
+        for replica in &workload.replicas {
+            documents.push(json!({
+                "apiVersion": ferrule_policy::API_VERSION, "kind": "Workload",
+                "metadata": { "namespace": workload.namespace, "name": workload.slug(replica), "labels": labels },
+                "spec": { "serviceAccount": workload.service_account, "addresses": replica.addresses },
+            }));
+        }
+        if !workload.ports.is_empty() {
+            let ports: Vec<Value> = workload
+                .ports
+                .iter()
+                .map(|port| json!({ "port": port }))
+                .collect();
+            documents.push(json!({
+                "apiVersion": ferrule_policy::API_VERSION, "kind": "Service",
+                "metadata": { "namespace": workload.namespace, "name": workload.name },
+                "spec": {
+                    "addresses": workload.service, "ports": ports,
+                    "workloads": { "labels": { LABEL: workload.name } },
+                },
+            }));
+        }
+    }
+    let texts: Vec<String> = documents.iter().map(|document| format!("{document}\n")).collect();
+    texts.join("---\n")
+}
+
+/// Where the names for workloads of `namespace` lie.
+pub(super) fn hosts_file(places: &Places, namespace: &str) -> PathBuf {
+    places.run().join(format!("hosts-{namespace}"))
+}
+
+/// The names that a workload of `namespace` may use, in the form of hosts(5), behind what the machine's own file says.
+pub(super) fn hosts(plan: &Plan, namespace: &str, machine: &str) -> String {
+    let mut text = format!("{}\n# The mesh {}\n", machine.trim_end(), plan.trust_domain);
+    for workload in &plan.workloads {
+        let full = format!("{}.{}", workload.name, workload.namespace);
+        let names = if workload.namespace == namespace {
+            format!("{full} {}", workload.name)
+        } else {
+            full
+        };
+        for address in &workload.service {
+            text.push_str(&format!("{address} {names}\n"));
+        }
+    }
+    text
+}
+
+/// The mark of the sidecars' own connections.
+pub(super) const MARK: u32 = 0x66_72;
+
+/// The label by which a service finds the copies of its workload.
+const LABEL: &str = "ferrule.dev/workload";
+
+const CA_PORT: u16 = 15010;
+
+/// With more copies than this, one thread for each sidecar is enough.
+const CROWD: usize = 16;

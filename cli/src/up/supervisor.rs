@@ -1,0 +1,311 @@
+//! Runs a mesh from outside: reads its files, starts the process inside, watches, stops, tidies up.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ExitCode, Stdio};
+use std::time::Duration;
+
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::drain::Drain;
+use ferrule_daemon::signals::Signals;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::control::{Event, Order, Places, Start};
+use super::plan::{Machine, Plan};
+use super::rules::{self, Described, Sources, Texts};
+use super::watch::Watch;
+use super::{parts, probe, relay, render, running};
+use crate::context::Context;
+use crate::failure::{EXIT_WRONG, Failure};
+use crate::state::Capture;
+
+/// A mesh to be run.
+pub(super) struct Supervisor<'c> {
+    pub(super) context: &'c Context,
+    pub(super) sources: Sources,
+    pub(super) mesh_file: PathBuf,
+    /// None where connections are to be captured if that is possible.
+    pub(super) capture: Option<Capture>,
+}
+
+impl Supervisor<'_> {
+    /// Runs the mesh until it is told to stop.
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let texts = self
+            .sources
+            .texts()
+            .map_err(Failure::could_not("read the mesh"))?;
+        let described = texts.read().map_err(|problems| Failure::Usage {
+            message: format!("the mesh cannot be used:\n{problems}"),
+        })?;
+        let (capture, notice) = match self.capture {
+            Some(capture) => (capture, None),
+            None => match probe::refusal() {
+                None => (Capture::Transparent, None),
+                Some(why) => (Capture::Explicit, Some(why)),
+            },
+        };
+        if let Some(why) = notice {
+            let _ = writeln!(
+                std::io::stderr(),
+                "ferrule: connections cannot be captured here, so explicit listeners are used: {why}"
+            );
+        }
+        let ipv6 = Path::new("/proc/net/if_inet6").exists();
+        let folder = self.mesh_file.parent().unwrap_or(Path::new("/"));
+        let plan = Plan::new(&described.mesh, folder, Machine { capture, ipv6 });
+        let plan = plan.map_err(Failure::could_not("plan the mesh"))?;
+        let places = self.places(&described)?;
+        prepare(&plan, &places, &described, &texts)
+            .map_err(Failure::could_not("prepare the state folder"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(Failure::could_not("start"))?;
+        let ended = runtime.block_on(self.carry(&plan, &places, texts));
+        running::remove(&places);
+        runtime.shutdown_background();
+        ended
+    }
+
+    fn places(&self, described: &Described) -> Result<Places, Failure> {
+        let name = described.mesh.trust_domain.as_str();
+        let states = self.context.states();
+        let Some(state) = states.folder(name) else {
+            return Err(Failure::Usage {
+                message: "there is no place for the mesh's state: set HOME or FERRULE_STATE".to_owned(),
+            });
+        };
+        if let Some(other) = states
+            .running()?
+            .into_iter()
+            .find(|other| other.mesh.trust_domain == name)
+        {
+            return Err(Failure::Usage {
+                message: format!(
+                    "the mesh {name} runs already, as process {}; stop that one first",
+                    other.mesh.pid
+                ),
+            });
+        }
+        Ok(Places::new(&state))
+    }
+
+    async fn carry(&self, plan: &Plan, places: &Places, texts: Texts) -> Result<ExitCode, Failure> {
+        let mut signals = Signals::system().map_err(Failure::could_not("listen for signals"))?;
+        let relays = Drain::new();
+        for publisher in &plan.publishers {
+            for port in &publisher.ports {
+                let listener = relay::listen(port.at).map_err(Failure::could_not(format!(
+                    "publish port {} on 127.0.0.1",
+                    port.at
+                )))?;
+                relay::serve(
+                    listener,
+                    places.relay_in(),
+                    render::publish_door(plan, port.at),
+                    &relays,
+                );
+            }
+        }
+        let authority = authority_door(plan, places, &relays)?;
+        let part = match plan.capture {
+            Capture::Transparent => ["root", "inside"].as_slice(),
+            Capture::Explicit => ["inside"].as_slice(),
+        };
+        let mut inside = Inside::start(part, plan, places)?;
+        let mut watch = Watch::new(plan, places, self.context, self.sources.clone(), texts);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asked = 0;
+        let (mut failed, mut started) = (None, None);
+        loop {
+            tokio::select! {
+                event = inside.events.recv() => match event {
+                    Some(Event::Failed(why)) => failed = Some(why),
+                    Some(event) => {
+                        watch.event(&event)?;
+                        if event == Event::Up || (matches!(event, Event::Unit { .. }) && watch.is_up()) {
+                            let surroundings = running::Surroundings {
+                                mesh_file: &self.mesh_file,
+                                rules: self.sources.paths(),
+                                authority,
+                                started: *started.get_or_insert_with(|| Clock::system().unix()),
+                                inside: match plan.capture {
+                                    Capture::Transparent => running::inside_of(inside.child.id()),
+                                    Capture::Explicit => inside.child.id(),
+                                },
+                            };
+                            running::write(plan, places, &surroundings, &watch)
+                                .map_err(Failure::could_not("write the state of the mesh"))?;
+                        }
+                    }
+                    None => break,
+                },
+                _ = ticks.tick() => watch.tick()?,
+                _ = signals.next() => {
+                    asked += 1;
+                    watch.stopping(asked)?;
+                    inside.order(if asked == 1 { &Order::Stop } else { &Order::Kill });
+                }
+            }
+        }
+        watch.tick()?;
+        relays.cut_now();
+        let status = inside
+            .child
+            .wait()
+            .map_err(Failure::could_not("wait for the mesh's processes"))?;
+        match failed {
+            Some(why) => {
+                let _ = writeln!(std::io::stderr(), "ferrule: {why}");
+                Ok(ExitCode::from(EXIT_WRONG))
+            }
+            None if asked > 0 => Ok(ExitCode::SUCCESS),
+            None => Err(Failure::Missing {
+                message: format!("the mesh's processes ended unasked ({status})"),
+            }),
+        }
+    }
+}
+
+/// Where this machine's programs reach the CA: in namespaces of its own by way of a port of this machine's loopback.
+fn authority_door(plan: &Plan, places: &Places, relays: &Drain) -> Result<SocketAddr, Failure> {
+    let inner = render::authority_address(plan);
+    if plan.capture == Capture::Explicit {
+        return Ok(inner);
+    }
+    let failed = || Failure::could_not("open a way to the CA on 127.0.0.1");
+    // Its usual port, or any where somebody else has that.
+    let listener = relay::listen(inner.port())
+        .or_else(|_| relay::listen(0))
+        .map_err(failed())?;
+    let outer = listener.local_addr().map_err(failed())?;
+    relay::serve(listener, places.relay_in(), inner, relays);
+    Ok(outer)
+}
+
+/// The process inside, from here.
+struct Inside {
+    child: std::process::Child,
+    orders: ChildStdin,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Inside {
+    fn start(part: &[&str], plan: &Plan, places: &Places) -> Result<Self, Failure> {
+        let failed = || Failure::could_not("start the mesh's first process");
+        let mut command = parts::command(true, part[0], &part[1..]);
+        // Out of the terminal's process group: Ctrl-C is for this process, which then stops the others in order.
+        let spawned = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        let mut child = spawned.map_err(failed())?;
+        let (Some(orders), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed()(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+        };
+        let (send, events) = mpsc::channel(256);
+        let reader = std::thread::Builder::new().name("events".to_owned());
+        reader
+            .spawn(move || {
+                for line in BufReader::new(stdout).lines() {
+                    let Ok(line) = line else { return };
+                    if let Ok(event) = serde_json::from_str(&line)
+                        && send.blocking_send(event).is_err()
+                    {
+                        return;
+                    }
+                }
+            })
+            .map_err(failed())?;
+        let mut inside = Self {
+            child,
+            orders,
+            events,
+        };
+        let start = Start {
+            plan: plan.clone(),
+            state: places.state.clone(),
+        };
+        inside.order(&Order::Start(Box::new(start)));
+        Ok(inside)
+    }
+
+    /// Gives an order; when nobody is there to take it, the end of the events tells.
+    fn order(&mut self, order: &Order) {
+        if let Ok(line) = serde_json::to_string(order) {
+            let _ = writeln!(self.orders, "{line}");
+        }
+    }
+}
+
+/// Makes the folders and files that the parts find at their start.
+fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -> Result<(), PrepareError> {
+    let make = |path: PathBuf| {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| PrepareError::Write { path, source })
+    };
+    make(places.state.clone())?;
+    for stale in [places.run(), places.known()] {
+        match fs::remove_dir_all(&stale) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PrepareError::Write { path: stale, source });
+            }
+            _ => make(stale)?,
+        }
+    }
+    make(places.state.join("logs"))?;
+    let machine = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let mut namespaces: Vec<&str> = plan
+        .workloads
+        .iter()
+        .map(|workload| workload.namespace.as_str())
+        .collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let write = |path: PathBuf, text: String| {
+        rules::replace(&path, text.as_bytes()).map_err(|source| PrepareError::Write { path, source })
+    };
+    for namespace in &namespaces {
+        make(places.state.join("logs").join(namespace))?;
+        write(
+            render::hosts_file(places, namespace),
+            render::hosts(plan, namespace, &machine),
+        )?;
+    }
+    write(places.known().join("places.yaml"), render::places(plan))?;
+    let preset = described.mesh.access.documents(namespaces);
+    if !preset.is_empty() {
+        write(places.known().join("access.yaml"), preset)?;
+    }
+    texts
+        .publish(&places.known())
+        .map_err(|source| PrepareError::Rules { source })
+}
+
+/// How often files are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Why the state folder is not ready.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    /// A file or folder.
+    #[error("cannot write {path}", path = path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The rules.
+    #[error("cannot hand the rules on")]
+    Rules {
+        /// Why.
+        source: rules::RulesError,
+    },
+}
