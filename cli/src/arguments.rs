@@ -215,7 +215,14 @@ pub(crate) struct Listen<const PORT: u16> {
     /// The address [default: all]
     #[arg(long, env = "HOST", value_name = "ADDRESS")]
     pub(crate) host: Option<IpAddr>,
-    /// The port
-    #[arg(long, env = "PORT", default_value_t = PORT)]
-    pub(crate) port: u16,
+    /// The port [default: that of the example in the help]
+    // No default of clap's own: it keeps one for all values of the parameter.
+    #[arg(long, env = "PORT")]
+    port: Option<u16>,
+}
+
+impl<const PORT: u16> Listen<PORT> {
+    pub(crate) fn port(&self) -> u16 {
+        self.port.unwrap_or(PORT)
+    }
 }

@@ -7,10 +7,10 @@ use crate::failure::Failure;
 
 pub(crate) fn run(program: &Example) -> Result<ExitCode, Failure> {
     let ended = match program {
-        Example::Store { listen } => ferrule_shop::store(listen.host, listen.port),
-        Example::Api { listen, store } => ferrule_shop::api(listen.host, listen.port, store.clone()),
+        Example::Store { listen } => ferrule_shop::store(listen.host, listen.port()),
+        Example::Api { listen, store } => ferrule_shop::api(listen.host, listen.port(), store.clone()),
         Example::Web { listen, api, mesh } => {
-            ferrule_shop::web(listen.host, listen.port, api.clone(), mesh.clone())
+            ferrule_shop::web(listen.host, listen.port(), api.clone(), mesh.clone())
         }
         Example::Intruder { shop, targets, pause } => ferrule_shop::intruder(shop, targets, *pause),
     };

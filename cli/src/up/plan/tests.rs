@@ -122,7 +122,7 @@ fn every_fault_is_told_at_its_place() {
             "- { name: web, run: [x], restart: maybe }\n",
             "one of always, on-failure, never",
         ),
-        ("[]\n", "the list is empty"),
+        (" []\n", "the list is empty"),
     ];
     for (workloads, fault) in faults {
         let told = read(workloads).unwrap_err();
