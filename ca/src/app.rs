@@ -83,6 +83,13 @@ impl Served {
         let cell = Arc::new(TrustCell::new(snapshot(&first)));
         let (publish, trust) = watch::channel(first);
         let gauges = Gauges::register(&metrics);
+        if let Some(kubernetes) = &config.kubernetes
+            && let Some(place) = kubernetes.publish.clone()
+        {
+            let api = KubeApi::new(kubernetes, 1, REVIEW_TIME)?;
+            let keeping = crate::publish::keep(api, place, trust.clone(), instance.clock.clone());
+            tasks.spawn("trust bundle", until_stop(&tasks, keeping));
+        }
         let rooms = rooms(&instance, trust, readiness.clone(), drain.clone())?;
         let verified = rooms.certificates.verified();
         let api = Api::new(rooms, &metrics);
@@ -96,7 +103,7 @@ impl Served {
         tasks.spawn("publication", until_stop(&tasks, publishing));
         tasks.spawn("refusals", until_stop(&tasks, settle_refusals(instance.clone())));
         let (made, settings) = watch::channel(None);
-        let names = serving_names(config)?;
+        let names = server_names(&config.serving)?;
         let (issuer, authorities) = (instance.issuer.clone(), instance.authorities.clone());
         let serving = Serving::new(issuer, authorities, cell, verified, names, instance.clock.clone());
         tasks.spawn("serving certificate", until_stop(&tasks, serving.run(made)));
@@ -231,20 +238,25 @@ fn rooms(
         overview: instance.overview(),
         trust,
         admins: config.admins.iter().cloned().collect::<HashSet<_>>(),
+        servers: config
+            .servers
+            .iter()
+            .map(|(id, names)| Ok((id.clone(), server_names(names)?)))
+            .collect::<anyhow::Result<_>>()?,
         readiness,
         drain,
         limits: config.limits,
     })
 }
 
-fn serving_names(config: &Config) -> anyhow::Result<Vec<ServerName<'static>>> {
+fn server_names(names: &[ServingName]) -> anyhow::Result<Vec<ServerName<'static>>> {
     let name = |name: &ServingName| match name {
         ServingName::Ip(address) => Ok(ServerName::from(*address)),
         ServingName::Dns(name) => {
             ServerName::try_from(name.clone()).with_context(|| format!("{name} cannot be in a certificate"))
         }
     };
-    config.serving.iter().map(name).collect()
+    names.iter().map(name).collect()
 }
 
 fn limits(limits: &LimitsConfig) -> Limits {

@@ -44,6 +44,8 @@ pub struct Config {
     pub crl_lifetime: Duration,
     /// Who may revoke and read the status over HTTPS.
     pub admins: Vec<SpiffeId>,
+    /// Parts of the control plane elsewhere that get serving certificates, for these names.
+    pub servers: Vec<(SpiffeId, Vec<ServingName>)>,
     /// Where service-account tokens are reviewed; `None` when they are not taken.
     pub kubernetes: Option<KubernetesConfig>,
     /// The file that holds the passphrase of the keys; `None` means the `kek` file of the data folder.
@@ -127,6 +129,17 @@ pub struct KubernetesConfig {
     pub token_file: PathBuf,
     /// The audience that tokens must be for.
     pub audience: String,
+    /// The ConfigMap that the trust bundle is kept in, for whoever has nothing else to begin from.
+    pub publish: Option<ConfigMapName>,
+}
+
+/// Which ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMapName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// What one caller, one address and one connection may use up.

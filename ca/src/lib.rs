@@ -20,6 +20,7 @@ pub mod keystore;
 mod lab;
 pub mod ledger;
 pub mod overview;
+pub mod publish;
 pub mod revoke;
 pub mod revoking;
 mod x509;

@@ -245,6 +245,7 @@ impl Certificates<'_> {
                 .wanted
                 .lifetime
                 .and_then(|life| i64::try_from(life.as_secs()).ok()),
+            serving: false,
             evidence,
         };
         let reply = self

@@ -35,6 +35,23 @@ pub struct Loaded<C> {
     pub effective: Effective,
 }
 
+/// Where a program's settings are written down.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'w> {
+    /// Nowhere: all is in the environment, or at its default.
+    Nowhere,
+    /// In a file.
+    File(&'w Path),
+    /// Here, for who starts a program and has no file to give it.
+    Text(&'w str),
+}
+
+impl<'w> From<Option<&'w Path>> for Written<'w> {
+    fn from(file: Option<&'w Path>) -> Self {
+        file.map_or(Self::Nowhere, Self::File)
+    }
+}
+
 impl Settings {
     /// The settings of `program`, such as `ferrule-ca`, whose variables begin with `FERRULE_CA__`.
     pub fn of(program: &str) -> Self {
@@ -54,15 +71,15 @@ impl Settings {
         self
     }
 
-    /// Reads `file` (or nothing), lays the variables over it, and hands the fields to `read`. A program gives
+    /// Reads what is `written` (or nothing), lays the variables over it, and hands the fields to `read`. A program gives
     /// [`environment`] for the variables, a test whatever it likes.
     ///
     /// # Errors
     /// All faults of the file and of the variables together. The program prints them and ends with
     /// [`EXIT_BAD_SETTINGS`].
-    pub fn load<C, K, V>(
+    pub fn load<'w, C, K, V>(
         &self,
-        file: Option<&Path>,
+        written: impl Into<Written<'w>>,
         variables: impl IntoIterator<Item = (K, V)>,
         read: impl FnOnce(&mut Fields<'_>) -> Option<C>,
     ) -> Result<Loaded<C>, Problems>
@@ -71,9 +88,10 @@ impl Settings {
         V: Into<OsString>,
     {
         let mut problems = Problems::new();
-        let document = match file {
-            Some(path) => self.read_file(path),
-            None => Ok(Document::empty("settings")),
+        let document = match written.into() {
+            Written::File(path) => self.read_file(path),
+            Written::Text(text) => Document::parse_one("settings", text.as_bytes(), self.limits),
+            Written::Nowhere => Ok(Document::empty("settings")),
         };
         let mut document = document.map_err(|faults| problems.append(faults)).ok();
         let overrides = self.overrides(variables, &mut problems);

@@ -20,7 +20,7 @@ use ferrule_daemon::tasks::Tasks;
 use ferrule_policy::Policy;
 use tokio::sync::watch;
 
-use crate::config::{CaptureConfig, Config};
+use crate::config::{CaptureConfig, Config, ProbesConfig};
 use crate::control::credentials::{Publisher, keep};
 use crate::control::{debug, redirect};
 use crate::knowledge::folder::Folder;
@@ -28,7 +28,11 @@ use crate::knowledge::{self, News, Source as _};
 use crate::net::address::ListenAddr;
 use crate::observe::book::Seen;
 use crate::observe::metrics::ProxyMetrics;
+<<<<<<< HEAD
 use crate::observe::tap::Tap;
+=======
+use crate::probes::Probes;
+>>>>>>> 3f512b2 (Serve probes for a strict pod; give the control plane its serving certificates and the cluster its bundle)
 use crate::proof::Token;
 use crate::worker::{Door, Shared, Worker, WorkerError};
 use crate::{inbound, outbound};
@@ -120,8 +124,15 @@ impl Proxy {
                 never(redirect::watch(Arc::clone(&config), token, latch)),
             );
         }
+<<<<<<< HEAD
         let seen: Vec<Seen> = workers.iter().map(|worker| worker.seen.clone()).collect();
+=======
+>>>>>>> 3f512b2 (Serve probes for a strict pod; give the control plane its serving certificates and the cluster its bundle)
         let servers = ServerMetrics::register(&surroundings.metrics);
+        if let Some(probes) = &config.probes {
+            serve_probes(probes, &config, &shared, &servers, &tasks)?;
+        }
+        let shards: Vec<Shard> = workers.iter().map(|worker| worker.shard.clone()).collect();
         let admin = Admin::new(readiness.clone(), surroundings.metrics, surroundings.levels);
         let shown = debug::Shown {
             seen,
@@ -183,6 +194,26 @@ impl Proxy {
         drop(self.admin.take());
         ended
     }
+}
+
+/// Answers for the application's probes, as long as connections to the workload are taken.
+fn serve_probes(
+    probes: &ProbesConfig,
+    config: &Config,
+    shared: &Shared,
+    servers: &ServerMetrics,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    let own = config.own.addresses.first().copied();
+    let application = own.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into());
+    let (clock, drain) = (shared.clock.clone(), shared.inbound.clone());
+    let probes = Probes::open(probes, application, clock, drain, servers)
+        .context("cannot answer for the application's probes")?;
+    spawn(tasks, "probes", async move {
+        probes.serve().await;
+        Ok::<_, Infallible>(())
+    });
+    Ok(())
 }
 
 /// All workers; the first one finds the ports that the others share.

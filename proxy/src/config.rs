@@ -1,21 +1,23 @@
 //! Holds the checked settings of a sidecar.
 
 mod document;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrule_credentials::files::Files;
 use ferrule_daemon::logging::Format;
-use ferrule_daemon::settings::Settings;
+use ferrule_daemon::settings::{Settings, Written};
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::Problems;
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 use ferrule_policy::{Mesh, ServiceName, Workload};
+use http::{HeaderName, HeaderValue};
 
 use crate::net::address::ListenAddr;
 use crate::net::dial::Dialing;
@@ -44,6 +46,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Explicit ways in.
     pub serves: Vec<Serve>,
+    /// The workload's probes, asked in its place; none where nobody has to.
+    pub probes: Option<ProbesConfig>,
     /// Where readiness and metrics are served.
     pub admin: Option<SocketAddr>,
     /// The debug socket.
@@ -195,6 +199,58 @@ pub struct Serve {
     pub to: SocketAddr,
 }
 
+/// The workload's probes, which the sidecar asks for those who have no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbesConfig {
+    /// Where the asking are answered.
+    pub listen: SocketAddr,
+    /// The probes; nothing else is asked of the application.
+    pub declared: Vec<Probe>,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Its name: the container's and the kind, such as `app/readiness`.
+    pub name: String,
+    /// How long the application may take to answer.
+    pub timeout: Duration,
+    /// What is asked.
+    pub ask: ProbeAsk,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeAsk {
+    /// Whether the port accepts a connection.
+    Tcp {
+        /// The port.
+        port: NonZeroU16,
+    },
+    /// Whether a path is answered with a status from 200 to 399.
+    Http(HttpProbe),
+    /// Whether the gRPC health service says that it is serving.
+    Grpc {
+        /// The port.
+        port: NonZeroU16,
+        /// The service that is asked about; empty for the whole.
+        service: String,
+    },
+}
+
+/// A request of HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// The port.
+    pub port: NonZeroU16,
+    /// Path and query.
+    pub path: String,
+    /// Whether it goes over TLS, by whatever certificate.
+    pub tls: bool,
+    /// Headers that go along.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
 /// Bounds of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -247,12 +303,12 @@ pub struct ConnectionConfig {
     pub keepalive: KeepAlive,
 }
 
-/// Reads `file` with `variables` laid over it.
+/// Reads what is `written` with `variables` laid over it.
 ///
 /// # Errors
 /// All faults together.
-pub fn load<K, V>(
-    file: Option<&Path>,
+pub fn load<'w, K, V>(
+    written: impl Into<Written<'w>>,
     variables: impl IntoIterator<Item = (K, V)>,
 ) -> Result<Loaded<Config>, Problems>
 where
@@ -266,7 +322,7 @@ where
         .named("NODE_NAME", &["workload", "node"])
         .named("NODE_ZONE", &["workload", "zone"])
         .named("SERVICE_ACCOUNT", &["workload", "service_account"])
-        .load(file, variables, document::config)
+        .load(written, variables, document::config)
 }
 
 /// The trust domain and the workload's part of it, as an identity.

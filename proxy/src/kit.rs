@@ -95,7 +95,12 @@ impl Kit {
                 .iter()
                 .any(|own| own.get() == port)
         });
-        admin || captured
+        let probes = self
+            .config
+            .probes
+            .as_ref()
+            .is_some_and(|probes| probes.listen.port() == port);
+        admin || captured || probes
     }
 
     /// Whether an address is the workload's own.

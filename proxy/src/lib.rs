@@ -21,6 +21,7 @@ pub mod knowledge;
 pub mod net;
 pub mod observe;
 pub mod outbound;
+pub mod probes;
 pub mod proof;
 pub mod redirect;
 pub mod sniff;

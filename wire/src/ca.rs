@@ -49,6 +49,10 @@ pub struct IssueRequest {
     /// ends earlier. The CA's default when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_seconds: Option<i64>,
+    /// Asks for the serving certificate of a part of the control plane instead: with the names that the CA's own
+    /// settings give this identity, and never accepted as a peer's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serving: bool,
     /// What shows who is asking. Left out on `/v1/renew`, where the client's certificate does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
@@ -110,7 +114,7 @@ pub fn host_statement(
 /// The answer to [`IssueRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssueReply {
-    /// The SPIFFE ID in the certificate.
+    /// The SPIFFE ID in the certificate; the names in a serving certificate, with commas between them.
     pub id: String,
     /// Leaf first, then the signing certificates below the root, in PEM. The root is in the bundle.
     pub certificates: String,

@@ -57,6 +57,7 @@ impl Callers {
                 csr: asker.csr.clone(),
                 id: None,
                 lifetime_seconds: None,
+                serving: false,
                 evidence: None,
             },
         )
@@ -76,6 +77,7 @@ impl Callers {
                 csr,
                 id,
                 lifetime_seconds: None,
+                serving: false,
                 evidence,
             },
         )

@@ -208,6 +208,7 @@ impl<'a> Bench<'a> {
             csr,
             id,
             lifetime_seconds: None,
+            serving: false,
             evidence: Some(evidence),
         })
     }

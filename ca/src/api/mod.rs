@@ -34,7 +34,7 @@ use crate::attest::enroll::Enroller;
 use crate::attest::host_key::HostKeys;
 use crate::attest::token_review::TokenReviewer;
 use crate::config::LimitsConfig;
-use crate::issue::Issuer;
+use crate::issue::{Issuer, Servers};
 use crate::ledger::Ledger;
 use crate::ledger::refusals::{self, Refusals};
 use crate::overview::Overview;
@@ -70,6 +70,8 @@ pub struct Rooms {
     pub trust: watch::Receiver<Arc<Trust>>,
     /// Who may revoke and read the status.
     pub admins: HashSet<SpiffeId>,
+    /// Who gets serving certificates, for which names.
+    pub servers: Servers,
     /// Whether the CA can issue.
     pub readiness: Readiness,
     /// Ends waits when the program stops.

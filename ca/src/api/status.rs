@@ -145,6 +145,7 @@ pub const TABLE: &[(StatusCode, &[&str])] = &[
             "foreign_trust_domain",
             "identity_revoked",
             "not_an_administrator",
+            "not_a_server",
         ],
     ),
     (StatusCode::NOT_FOUND, &["not_found", "subject_unknown"]),

@@ -59,14 +59,34 @@ impl KubeApi {
     /// # Errors
     /// When there is no answer within the limit, its status is not 200 or 201, or it is too long. Every error means
     /// that nothing is known.
-    pub async fn post(&self, path: &'static str, body: Vec<u8>) -> Result<Bytes, KubeApiError> {
+    pub async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, KubeApiError> {
+        self.send(Method::POST, path, "application/json", body).await
+    }
+
+    /// Makes the object at `path` have the fields of a JSON document (server-side apply), whoever set them before.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub async fn apply(&self, path: &str, body: Vec<u8>) -> Result<(), KubeApiError> {
+        let path = format!("{path}?fieldManager=ferrule-ca&force=true");
+        let sent = self.send(Method::PATCH, &path, "application/apply-patch+yaml", body);
+        sent.await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Bytes, KubeApiError> {
         let call = async {
             let _slot = self
                 .slots
                 .acquire()
                 .await
                 .map_err(|_| KubeApiError::Timeout { limit: self.limit })?;
-            self.call(path, body).await
+            self.call(method, path, content, body).await
         };
         match tokio::time::timeout(self.limit, call).await {
             Ok(answer) => answer,
@@ -74,9 +94,15 @@ impl KubeApi {
         }
     }
 
-    async fn call(&self, path: &'static str, body: Vec<u8>) -> Result<Bytes, KubeApiError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Bytes, KubeApiError> {
         let config = self.tls().await?;
-        let request = self.request(path, body).await?;
+        let request = self.request(method, path, content, body).await?;
         let stream = ferrule_daemon::dial::dial_name(&self.host, self.port, self.limit)
             .await
             .map_err(|source| KubeApiError::Unreachable { source })?;
@@ -122,7 +148,13 @@ impl KubeApi {
         }
     }
 
-    async fn request(&self, path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, KubeApiError> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Request<Full<Bytes>>, KubeApiError> {
         let token = read(&self.token_file).await?;
         let token = token.trim_ascii();
         let mut authorization = Zeroizing::new(b"Bearer ".to_vec());
@@ -139,11 +171,11 @@ impl KubeApi {
             self.host.clone()
         };
         Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(path)
             .header(HOST, format!("{host}:{}", self.port))
             .header(AUTHORIZATION, authorization)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, content)
             .header(ACCEPT, "application/json")
             .body(Full::new(body.into()))
             .map_err(|_| KubeApiError::Host)
@@ -250,8 +282,8 @@ pub enum KubeApiError {
     Redirect,
     /// The CA's own token is not accepted, or it may not review tokens.
     #[error(
-        "the API server answered {status} to the CA itself; the CA's service account needs the cluster role \
-         system:auth-delegator"
+        "the API server answered {status} to the CA itself; to review tokens its service account needs the cluster \
+         role system:auth-delegator, to publish the bundle the right to patch that ConfigMap"
     )]
     Forbidden {
         /// The status.

@@ -11,7 +11,8 @@ use ferrule_document::{Fields, Item};
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 
 use super::{
-    Config, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig, ServingName, SigningConfig,
+    Config, ConfigMapName, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig, ServingName,
+    SigningConfig,
 };
 use crate::crypto::CryptoProfile;
 
@@ -39,6 +40,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let admins = fields.default("admins", "[]", |item| {
         item.list(|item| item.checked(SpiffeId::parse))
     });
+    let servers = fields.default("servers", "[]", |item| item.list(|item| item.fields(server)));
     let kubernetes = fields.optional("kubernetes", |item| item.fields(kubernetes));
     let keys = fields.default("keys", "{}", |item| item.fields(keys));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
@@ -58,6 +60,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         bundle_refresh_hint: bundle?,
         crl_lifetime: crl?,
         admins: admins?,
+        servers: servers?,
         kubernetes: kubernetes?,
         passphrase_file: keys?,
         limits: limits?,
@@ -91,6 +94,13 @@ fn check_whole(config: &Config, fields: &Fields<'_>) -> Option<()> {
         for admin in config.admins.iter().filter(|admin| !admin.is_in(trust_domain)) {
             refuse(format!(
                 "the administrator {admin} is not in the trust domain {trust_domain}"
+            ));
+        }
+    }
+    if let Some(trust_domain) = &config.trust_domain {
+        for (server, _) in config.servers.iter().filter(|(id, _)| !id.is_in(trust_domain)) {
+            refuse(format!(
+                "the server {server} is not in the trust domain {trust_domain}"
             ));
         }
     }
@@ -152,20 +162,20 @@ fn serving(fields: &mut Fields<'_>) -> Option<Vec<ServingName>> {
     })
 }
 
+fn server(fields: &mut Fields<'_>) -> Option<(SpiffeId, Vec<ServingName>)> {
+    let id = fields.required("identity", |item| item.checked(SpiffeId::parse));
+    let names = fields.required("names", |item| {
+        item.non_empty_list(|item| item.checked(serving_name))
+    });
+    Some((id?, names?))
+}
+
 /// Reads a host name in lower case, or an IP address.
 fn serving_name(text: &str) -> Result<ServingName, &'static str> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(ServingName::Ip(address));
     }
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if text.len() > 253 || !text.split('.').all(label) {
+    if text.len() > 253 || !text.split('.').all(is_label) {
         return Err("is neither an IP address nor a host name in lower case");
     }
     Ok(ServingName::Dns(text.to_owned()))
@@ -190,6 +200,7 @@ fn kubernetes(fields: &mut Fields<'_>) -> Option<KubernetesConfig> {
     let ca = fields.default("ca_file", IN_POD_CA, |item| item.text().map(PathBuf::from));
     let token = fields.default("token_file", IN_POD_TOKEN, |item| item.text().map(PathBuf::from));
     let audience = fields.default("audience", "ferrule-ca", |item| item.text());
+    let publish = fields.optional("publish", |item| item.checked(config_map));
     let (host, port) = api?;
     Some(KubernetesConfig {
         host,
@@ -197,7 +208,28 @@ fn kubernetes(fields: &mut Fields<'_>) -> Option<KubernetesConfig> {
         ca_file: ca?,
         token_file: token?,
         audience: audience?,
+        publish: publish?,
     })
+}
+
+/// Reads `NAMESPACE/NAME`.
+fn config_map(text: &str) -> Result<ConfigMapName, &'static str> {
+    let (namespace, name) = text.split_once('/').ok_or("is not of the form NAMESPACE/NAME")?;
+    if !is_label(namespace) || !name.split('.').all(is_label) {
+        return Err("is not of the form NAMESPACE/NAME, in the names of Kubernetes");
+    }
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    Ok(ConfigMapName { namespace, name })
+}
+
+/// Whether a text is a DNS label in lower case (RFC 1123).
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 /// Reads `https://HOST` or `https://HOST:PORT`, nothing after it.

@@ -69,6 +69,12 @@ pub enum Refusal {
         /// The identity that would be issued.
         id: SpiffeId,
     },
+    /// It is no part of the control plane.
+    #[error("{id} is not one of the CA's `servers`, which alone get serving certificates")]
+    NoServer {
+        /// Who asked.
+        id: SpiffeId,
+    },
     /// The identity is revoked, until somebody lifts it.
     #[error("{id} is revoked")]
     IdentityRevoked {
@@ -87,6 +93,7 @@ impl Refusal {
     /// The stable word for programs, for the ledger and as a metric's label.
     pub const fn word(&self) -> &'static str {
         match self {
+            Self::NoServer { .. } => "not_a_server",
             Self::NotEntitled { .. } => "not_entitled",
             Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
             Self::IdMissing { .. } => "id_missing",

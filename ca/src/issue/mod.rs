@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ferrule_daemon::clock::Clock;
-use ferrule_identity::{Lifetime, PublicKey, SigningRequest, Timestamp};
+use ferrule_identity::{Lifetime, PublicKey, SigningRequest, SpiffeId, Timestamp};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::attest::{Attested, Caller, CallerKind};
@@ -45,6 +45,9 @@ pub struct Issued {
     /// The key identifier of the authority that signed it, in hexadecimal.
     pub issuer: String,
 }
+
+/// Who may have a serving certificate, and for which names.
+pub type Servers = std::collections::HashMap<SpiffeId, Vec<ServerName<'static>>>;
 
 /// The only way to a certificate.
 ///
@@ -106,7 +109,31 @@ impl Issuer {
         }
     }
 
-    /// Issues a serving certificate of the control plane, for `names` from its configuration, to `key`. It is
+    /// Issues a serving certificate to `caller`, a part of the control plane elsewhere, for the names that `servers`
+    /// gives the one identity it may have. It is never accepted as a peer's.
+    ///
+    /// # Errors
+    /// [`IssueError::Refused`] with the reason; everything else is the CA's own trouble.
+    pub async fn issue_server(
+        &self,
+        caller: &Attested,
+        request: &SigningRequest,
+        wanted: &Wanted,
+        servers: &Servers,
+    ) -> Result<Issued, IssueError> {
+        let key = request.public_key();
+        let admitted = admit::admit(caller, key, request.asked(), wanted, &self.policy);
+        let named = admitted.and_then(|admitted| match servers.get(&admitted.id) {
+            Some(names) => Ok((names.clone(), admitted.lifetime)),
+            None => Err(Refusal::NoServer { id: admitted.id }),
+        });
+        match named {
+            Ok((names, lifetime)) => self.make(caller, &Profile::Serving(names), key, lifetime).await,
+            Err(refusal) => Err(self.refused(caller, wanted, refusal).await),
+        }
+    }
+
+    /// Issues a serving certificate of the CA itself, for `names` from its configuration, to `key`. It is
     /// never accepted as a peer's.
     ///
     /// # Errors

@@ -57,8 +57,14 @@ pub(crate) struct Ca {
 impl Ca {
     /// A CA with the settings that all are born with, but for `settings`, such as `("LIMITS__BODY", "32KiB")`.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, |_| ()).await
+    }
+
+    /// The same, with whatever `change` does to the settings.
+    pub(crate) async fn start_with(settings: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = config_in(home.path(), settings);
+        let mut config = config_in(home.path(), settings);
+        change(&mut config);
         let first = Instance::open(config.clone(), Clock::system(), true)
             .await
             .unwrap();

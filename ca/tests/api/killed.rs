@@ -49,6 +49,7 @@ async fn ask_until_gone(host: Host, csr: String, answered: mpsc::Sender<String>)
             csr: csr.clone(),
             id: Some(WEB.to_owned()),
             lifetime_seconds: None,
+            serving: false,
             evidence,
         };
         match client.issue(&request).await {

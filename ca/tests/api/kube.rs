@@ -129,10 +129,10 @@ async fn answer(request: Request, script: Arc<Mutex<Script>>, seen: Arc<Mutex<Ve
             .to_str()
             .is_ok_and(|value| value == format!("Bearer {OWN_TOKEN}"))
     });
-    assert_eq!(
-        request.uri().path(),
-        "/apis/authentication.k8s.io/v1/tokenreviews"
-    );
+    let path = request.uri().path().to_owned();
+    if path != "/apis/authentication.k8s.io/v1/tokenreviews" {
+        return apply(request, &path, &seen, authorized).await;
+    }
     let body = request.into_body().read().await.unwrap();
     seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
     if !authorized {
@@ -156,6 +156,23 @@ async fn answer(request: Request, script: Arc<Mutex<Script>>, seen: Arc<Mutex<Ve
             reply(StatusCode::OK, "text/plain", "")
         }
     }
+}
+
+/// Takes an object, and notes it.
+async fn apply(request: Request, path: &str, seen: &Mutex<Vec<Value>>, authorized: bool) -> Reply {
+    assert_eq!(request.method(), http::Method::PATCH, "{path}");
+    let content = request.headers()[http::header::CONTENT_TYPE].clone();
+    assert_eq!(content, "application/apply-patch+yaml");
+    let body = request.into_body().read().await.unwrap();
+    let mut object: Value = serde_json::from_slice(&body).unwrap();
+    object["path"] = json!(path);
+    seen.lock().unwrap().push(object);
+    let status = if authorized {
+        StatusCode::OK
+    } else {
+        StatusCode::UNAUTHORIZED
+    };
+    reply(status, "application/json", "{}")
 }
 
 /// The status of a TokenReview that vouches for a pod of `account` in `namespace`.

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod administration;
+mod cluster;
 mod contract;
 mod enrolment;
 mod harness;

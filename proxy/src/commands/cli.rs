@@ -38,6 +38,9 @@ pub(super) struct Run {
     /// The settings file (YAML); FERRULE_PROXY__… variables are laid over it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// The settings themselves (YAML or JSON), for who starts the program and has no file to give it
+    #[arg(long, value_name = "TEXT", conflicts_with = "config")]
+    pub(super) settings: Option<String>,
     /// Read the settings, print what is in force with its origin, and end
     #[arg(long)]
     pub(super) check: bool,
@@ -90,7 +93,12 @@ pub(super) struct Plan {
     #[arg(long, value_name = "MARK")]
     pub(super) mark: Option<u32>,
     /// Inbound ports that are not redirected, such as 22 or 8000-8100
-    #[arg(long, value_name = "PORTS", value_delimiter = ',', default_value = "15020")]
+    #[arg(
+        long,
+        value_name = "PORTS",
+        value_delimiter = ',',
+        default_value = "15020,15021"
+    )]
     pub(super) exclude_inbound: Vec<PortRange>,
     /// Outbound destination ports that are not redirected
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]

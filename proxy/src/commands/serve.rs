@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::{self, Chain, Filter};
 use ferrule_daemon::metrics::Metrics;
-use ferrule_daemon::settings::environment;
+use ferrule_daemon::settings::{Written, environment};
 use ferrule_daemon::signals::Signals;
 
 use super::cli::Run;
@@ -15,7 +15,7 @@ use crate::config::{self, Config, Loaded};
 
 pub(super) fn run(run: &Run) -> Result<ExitCode, Failure> {
     let Loaded { config, effective } =
-        config::load(run.config.as_deref(), environment()).map_err(|problems| Failure::Usage {
+        config::load(written(run), environment()).map_err(|problems| Failure::Usage {
             message: format!("the settings cannot be used:\n{problems}"),
         })?;
     let effective = effective.render();
@@ -34,6 +34,13 @@ pub(super) fn run(run: &Run) -> Result<ExitCode, Failure> {
     let runtime = runtime.map_err(Failure::could_not("start"))?;
     let levels = Some(logs.levels());
     runtime.block_on(carry_until_stopped(config, effective, metrics, clock, levels))
+}
+
+fn written(run: &Run) -> Written<'_> {
+    match &run.settings {
+        Some(text) => Written::Text(text),
+        None => run.config.as_deref().into(),
+    }
 }
 
 async fn carry_until_stopped(

@@ -14,6 +14,7 @@ use ferrule_document::{Fields, Item};
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 use ferrule_policy::{BuiltIn, Cidr, Mesh, ServiceName};
 
+use super::probes;
 use super::{
     BalanceConfig, CaConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, CredentialsConfig,
     EvidenceConfig, Locality, Own, Serve, Upstream, UpstreamTarget, identity_of,
@@ -42,6 +43,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let capture = fields.optional("capture", |item| item.fields(capture));
     let upstreams = fields.default("upstreams", "[]", |item| item.list(|item| item.fields(upstream)));
     let serves = fields.default("serves", "[]", |item| item.list(|item| item.fields(serve)));
+    let probes = fields.optional("probes", |item| item.fields(probes::probes));
     let admin = fields.default("admin", "{}", |item| item.fields(admin));
     let workers = fields.optional("workers", |item| item.integer(1..=1024_u16));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
@@ -91,6 +93,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         capture,
         upstreams,
         serves,
+        probes: probes?,
         admin,
         socket,
         workers: workers?.and_then(NonZeroU16::new).unwrap_or_else(one_per_core),

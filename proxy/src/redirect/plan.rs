@@ -26,14 +26,14 @@ pub struct RedirectPlan {
 }
 
 impl Default for RedirectPlan {
-    /// The ports of the documentation, the user id 2150, and the metrics port 15020 left open.
+    /// The ports of the documentation, the user id 2150, and the ports of metrics and probes, 15020 and 15021, left open.
     fn default() -> Self {
         Self {
             outbound_port: port(15001),
             inbound_port: port(15006),
             proof_port: port(15002),
             exemption: Exemption::User(DEFAULT_USER),
-            excluded_inbound: vec![PortRange::one(port(15020))],
+            excluded_inbound: vec![PortRange::one(port(15020)), PortRange::one(port(15021))],
             excluded_outbound: Vec::new(),
             excluded_ranges: Vec::new(),
         }

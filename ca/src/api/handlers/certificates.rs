@@ -117,7 +117,13 @@ impl Api {
             Ok(checked) => checked,
             Err(fault) => return Err(self.refuse_known(asking, &caller, wanted, fault).await),
         };
-        match self.rooms.issuer.issue(attested, &csr, &asked).await {
+        let (issuer, servers) = (&self.rooms.issuer, &self.rooms.servers);
+        let issued = if request.serving {
+            issuer.issue_server(attested, &csr, &asked, servers).await
+        } else {
+            issuer.issue(attested, &csr, &asked).await
+        };
+        match issued {
             Ok(issued) => {
                 log_issued(&issued, &caller);
                 let certificates = &self.rooms.certificates;
