@@ -28,11 +28,8 @@ use crate::knowledge::{self, News, Source as _};
 use crate::net::address::ListenAddr;
 use crate::observe::book::Seen;
 use crate::observe::metrics::ProxyMetrics;
-<<<<<<< HEAD
 use crate::observe::tap::Tap;
-=======
 use crate::probes::Probes;
->>>>>>> 3f512b2 (Serve probes for a strict pod; give the control plane its serving certificates and the cluster its bundle)
 use crate::proof::Token;
 use crate::worker::{Door, Shared, Worker, WorkerError};
 use crate::{inbound, outbound};
@@ -124,15 +121,11 @@ impl Proxy {
                 never(redirect::watch(Arc::clone(&config), token, latch)),
             );
         }
-<<<<<<< HEAD
         let seen: Vec<Seen> = workers.iter().map(|worker| worker.seen.clone()).collect();
-=======
->>>>>>> 3f512b2 (Serve probes for a strict pod; give the control plane its serving certificates and the cluster its bundle)
         let servers = ServerMetrics::register(&surroundings.metrics);
         if let Some(probes) = &config.probes {
             serve_probes(probes, &config, &shared, &servers, &tasks)?;
         }
-        let shards: Vec<Shard> = workers.iter().map(|worker| worker.shard.clone()).collect();
         let admin = Admin::new(readiness.clone(), surroundings.metrics, surroundings.levels);
         let shown = debug::Shown {
             seen,

@@ -206,6 +206,7 @@ mod tests {
             labels: BTreeMap::new(),
             addresses: Vec::new(),
             node: String::new(),
+            zone: String::new(),
         };
         let client = ClientAddr::new("10.0.0.9:5000".parse().unwrap());
         let mut account = Account::new(1, Arc::new(own), Direction::Inbound, client);
