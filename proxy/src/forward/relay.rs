@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 
+use super::pipe::Pipe;
 use crate::buffer::Buffer;
 use crate::framing::channel::{Channel, ChannelError};
 use crate::framing::{End, FramingError, Heard};
@@ -333,6 +334,20 @@ async fn plain_flow(
     let mut appetite = Appetite::new();
     loop {
         from.readable().await.map_err(broken(leg))?;
+        // Little is copied, in two calls; where much comes, the copies cost more than the calls of a pipe.
+        if appetite.is_large()
+            && let Ok(mut pipe) = Pipe::lent()
+        {
+            let taken = match pipe.fill(from.as_ref()).map_err(broken(leg))? {
+                None => continue,
+                Some(0) => return to.shutdown().await.map_err(broken(other)),
+                Some(taken) => taken,
+            };
+            add(count, taken);
+            pipe.empty(to.as_ref()).await.map_err(broken(other))?;
+            appetite.learn_spliced(taken);
+            continue;
+        }
         let mut room = Buffer::lent();
         let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
             .await
@@ -409,6 +424,19 @@ impl Appetite {
         self.0
     }
 
+    /// Whether so much came at once, again and again, that copying it is not worth it.
+    const fn is_large(&self) -> bool {
+        self.0 >= LEAST_SPLICED
+    }
+
+    /// As [`learn`](Self::learn), of bytes that were not copied: a pipe takes what there is, so that little means
+    /// that little comes. A slow receiver changes nothing here, where the bytes wait in the kernel.
+    const fn learn_spliced(&mut self, taken: usize) {
+        if taken < LEAST_READ {
+            self.0 = LEAST_READ;
+        }
+    }
+
     fn learn(&mut self, read: usize, waited: bool) {
         if waited {
             self.0 = (self.0 / 2).max(LEAST_READ);
@@ -417,6 +445,9 @@ impl Appetite {
         }
     }
 }
+
+/// What a direction in clear has to read at once before its bytes pass through a pipe.
+const LEAST_SPLICED: usize = 2 * LEAST_READ;
 
 /// Two records of TLS.
 const LEAST_READ: usize = 32 * 1024;

@@ -297,3 +297,80 @@ async fn bytes_in_clear_pass_as_they_are() {
     })
     .await;
 }
+
+fn much() -> Vec<u8> {
+    pattern(4 << 20)
+}
+
+// So much that it goes through pipes, with a receiver that is slower than its sender.
+#[tokio::test]
+async fn much_in_clear_arrives_whole_both_ways_after_what_was_read_before() {
+    local(async {
+        let (mut client, mut outer) = pair().await;
+        let (mut inner, mut server) = pair().await;
+        let moved = Moved::default();
+        let read: (Box<[u8]>, Box<[u8]>) = ((*b"asked").into(), (*b"said").into());
+        let relay = plain(&mut outer, &mut inner, read, LONG, &moved);
+        let ask = async {
+            let (mut from, mut to) = client.split();
+            let sending = async {
+                to.write_all(&much()).await.unwrap();
+                to.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            tokio::join!(sending, async { from.read_to_end(&mut heard).await.unwrap() });
+            heard
+        };
+        let answer = async {
+            let (mut from, mut to) = server.split();
+            let mut heard = Vec::new();
+            let mut piece = vec![0; 100_000];
+            loop {
+                match from.read(&mut piece).await.unwrap() {
+                    0 => break,
+                    read => heard.extend_from_slice(&piece[..read]),
+                }
+                tokio::task::yield_now().await;
+            }
+            // The other half is still open.
+            to.write_all(&much()).await.unwrap();
+            to.shutdown().await.unwrap();
+            heard
+        };
+        let (ended, asked, answered) = tokio::join!(relay, ask, answer);
+        ended.unwrap();
+        assert!(answered == [b"asked".as_slice(), &much()].concat());
+        assert!(asked == [b"said".as_slice(), &much()].concat());
+        assert_eq!(moved.inward(), 5 + (4 << 20));
+        assert_eq!(moved.outward(), 4 + (4 << 20));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_of_much_is_one() {
+    local(async {
+        let (mut client, mut outer) = pair().await;
+        let (mut inner, mut server) = pair().await;
+        let moved = Moved::default();
+        let relay = plain(&mut outer, &mut inner, Default::default(), LONG, &moved);
+        let breaking = async {
+            let all = much();
+            // Nobody reads: the pipe holds something when the reset comes.
+            let sending = client.write_all(&all);
+            let reset = async {
+                server.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+                reset_on_close(&server).unwrap();
+                drop(server);
+            };
+            let (sent, ()) = tokio::join!(sending, reset);
+            // Everything may be on its way already.
+            drop(sent);
+        };
+        let (ended, ()) = tokio::join!(relay, breaking);
+        let Err(RelayError::Broken { leg: Leg::Inner, .. }) = ended else {
+            panic!("{ended:?}");
+        };
+    })
+    .await;
+}
