@@ -56,6 +56,8 @@ impl Drain {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        // On the heap once: each layer that a future is moved through would hold room for a copy of it.
+        let connection = Box::pin(connection);
         self.connections.spawn(async move {
             if let Err(panic) = caught(connection).await {
                 tracing::error!(panic, "a connection's task panicked");
@@ -68,7 +70,7 @@ impl Drain {
     /// # Panics
     /// Outside a tokio `LocalSet` or `LocalRuntime`.
     pub fn spawn_local(&self, connection: impl Future<Output = ()> + 'static) {
-        // On the heap once: each layer that a future is moved through would hold room for a copy of it.
+        // On the heap once, as there.
         let connection = Box::pin(connection);
         self.connections.spawn_local(async move {
             if let Err(panic) = caught(connection).await {

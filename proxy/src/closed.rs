@@ -12,9 +12,7 @@ use crate::framing::exchange::OpenError;
 pub enum CloseReason {
     /// Both sides said that they were done.
     Finished,
-    /// Nobody knows where the connection was going, or it was going to the proxy itself.
-    NoDestination,
-    /// The destination is an address of the mesh at which nobody is known to live.
+    /// Nobody knows where the connection was going, or nobody is known to live there, or it is the proxy itself.
     UnknownDestination,
     /// A limit on connections was reached.
     Busy,
@@ -44,12 +42,10 @@ pub enum CloseReason {
     RefusedByPeer,
     /// Nobody answered at the destination.
     Unreachable,
-    /// The client reset the connection.
+    /// The client reset the connection, or its TLS stream stopped without saying that it was over.
     ClientReset,
-    /// The other end reset the connection.
+    /// The other end reset the connection, or its TLS stream stopped without saying that it was over.
     UpstreamReset,
-    /// The TLS stream stopped without saying that it was over.
-    Truncated,
     /// Nothing moved for too long after one side had finished.
     HalfClosed,
     /// The program ended, or somebody asked for the connection's end.
@@ -73,9 +69,8 @@ pub enum Blame {
 
 impl CloseReason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 20] = [
         Self::Finished,
-        Self::NoDestination,
         Self::UnknownDestination,
         Self::Busy,
         Self::NotReady,
@@ -93,7 +88,6 @@ impl CloseReason {
         Self::Unreachable,
         Self::ClientReset,
         Self::UpstreamReset,
-        Self::Truncated,
         Self::HalfClosed,
         Self::Cut,
     ];
@@ -102,7 +96,6 @@ impl CloseReason {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Finished => "finished",
-            Self::NoDestination => "no_destination",
             Self::UnknownDestination => "unknown_destination",
             Self::Busy => "busy",
             Self::NotReady => "not_ready",
@@ -120,7 +113,6 @@ impl CloseReason {
             Self::Unreachable => "unreachable",
             Self::ClientReset => "client_reset",
             Self::UpstreamReset => "upstream_reset",
-            Self::Truncated => "truncated",
             Self::HalfClosed => "half_closed",
             Self::Cut => "cut",
         }
@@ -130,12 +122,10 @@ impl CloseReason {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Finished => Blame::Nobody,
-            Self::NoDestination
-            | Self::Plaintext
+            Self::Plaintext
             | Self::HandshakeTimeout
             | Self::HandshakeFailed
             | Self::ClientReset
-            | Self::Truncated
             | Self::HalfClosed => Blame::Client,
             Self::Unreachable | Self::UpstreamReset | Self::RefusedByPeer | Self::UnexpectedIdentity => {
                 Blame::Upstream
@@ -178,8 +168,9 @@ impl CloseReason {
     pub fn of_relay(error: &RelayError, client: Leg) -> Self {
         match error {
             RelayError::Broken { leg, .. } if *leg == client => Self::ClientReset,
-            RelayError::Broken { .. } => Self::UpstreamReset,
-            RelayError::Truncated => Self::Truncated,
+            // Only the outer leg carries TLS. To whoever looks, a stream that was cut is one that was reset.
+            RelayError::Truncated if client == Leg::Outer => Self::ClientReset,
+            RelayError::Broken { .. } | RelayError::Truncated => Self::UpstreamReset,
             RelayError::Protocol {
                 source: rustls::Error::AlertReceived(_),
             } => Self::RefusedByPeer,
@@ -265,6 +256,10 @@ mod tests {
         assert_eq!(
             CloseReason::of_relay(&error, Leg::Outer),
             CloseReason::UpstreamReset
+        );
+        assert_eq!(
+            CloseReason::of_relay(&RelayError::Truncated, Leg::Outer),
+            CloseReason::ClientReset
         );
     }
 }

@@ -4,3 +4,4 @@
 
 mod authority;
 mod kept;
+mod sidecars;

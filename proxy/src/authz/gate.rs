@@ -15,7 +15,7 @@ use crate::net::address::{OriginalDst, UpstreamAddr};
 use ferrule_credentials::Newest;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::drain::Drain;
-use ferrule_identity::{SpiffeId, Timestamp};
+use ferrule_identity::{PeerIdentity, SpiffeId, Timestamp};
 use ferrule_policy::{
     Ask, Decision, Denial, Grant, Inbound, Mode, Outbound, ResolvedError, ServiceName, Source, Verdict,
     Workload, explain, judge, judge_port,
@@ -176,12 +176,25 @@ impl Gate {
             let Some(peer) = open.grounds().peer() else {
                 continue;
             };
-            if now > peer.lifetime().not_after().plus(self.grace)
+            if now > self.stays_until(open.grounds(), peer)
                 && let Err(denied) = self.judge(open.grounds())
             {
                 open.withdraw(denied.closed);
             }
         }
+    }
+
+    /// Until when a peer may stay: for the grace after its certificate, or after the newest one that it is known to
+    /// have got meanwhile. Without any grace a connection ends with the very certificate that it began with.
+    fn stays_until(&self, grounds: &Grounds, peer: &PeerIdentity) -> Timestamp {
+        let own_end = peer.lifetime().not_after();
+        if self.grace.is_zero() {
+            return own_end;
+        }
+        let later = grounds
+            .peer_address()
+            .and_then(|address| self.news.map.borrow().leaf_ends(address, peer.id()));
+        later.map_or(own_end, |later| later.max(own_end)).plus(self.grace)
     }
 
     fn judge(&self, grounds: &Grounds) -> Result<Judged, Denied> {
@@ -193,7 +206,8 @@ impl Gate {
                     closed: Closed::plainly(CloseReason::NotReady),
                 });
             };
-            standing::check(peer, &credentials.trust, self.now(), self.grace).map_err(|closed| Denied {
+            let end = self.stays_until(grounds, peer);
+            standing::check(peer, &credentials.trust, self.now(), end).map_err(|closed| Denied {
                 judged: Judged::refused(String::new(), closed.detail.clone()),
                 closed,
             })?;
@@ -201,7 +215,9 @@ impl Gate {
         let workload = self.own.workload();
         match grounds {
             Grounds::Server { .. } => Ok(Judged::allowed()),
-            Grounds::Caller { peer, port } => self.ask_inbound(Source::Verified(peer.id()), workload, *port),
+            Grounds::Caller { peer, port, .. } => {
+                self.ask_inbound(Source::Verified(peer.id()), workload, *port)
+            }
             Grounds::Itself { port } => self.ask_inbound(Source::Verified(&self.id), workload, *port),
             Grounds::Stranger { client, port } => {
                 self.ask_inbound(Source::Plaintext(client.ip()), workload, *port)

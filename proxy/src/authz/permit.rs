@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
@@ -37,6 +38,8 @@ pub enum Grounds {
     Caller {
         /// Who.
         peer: PeerIdentity,
+        /// From where.
+        address: IpAddr,
         /// The workload's own port.
         port: u16,
     },
@@ -56,6 +59,8 @@ pub enum Grounds {
     Server {
         /// Who.
         peer: PeerIdentity,
+        /// Where.
+        address: IpAddr,
     },
     /// The workload may reach a destination beyond the mesh.
     Beyond {
@@ -77,10 +82,18 @@ impl Grounds {
         }
     }
 
+    /// Where the peer is that proved an identity, as far as addresses tell.
+    pub const fn peer_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Caller { address, .. } | Self::Server { address, .. } => Some(*address),
+            Self::Stranger { .. } | Self::Itself { .. } | Self::Beyond { .. } => None,
+        }
+    }
+
     /// The peer who proved an identity.
     pub const fn peer(&self) -> Option<&PeerIdentity> {
         match self {
-            Self::Caller { peer, .. } | Self::Server { peer } => Some(peer),
+            Self::Caller { peer, .. } | Self::Server { peer, .. } => Some(peer),
             Self::Stranger { .. } | Self::Itself { .. } | Self::Beyond { .. } => None,
         }
     }

@@ -1,14 +1,12 @@
 //! Decides whether a peer that was verified once is still to be trusted.
 
-use std::time::Duration;
-
 use ferrule_identity::tls::TrustSnapshot;
 use ferrule_identity::{PeerIdentity, Timestamp};
 
 use crate::closed::{CloseReason, Closed};
 
 /// Whether `peer` may stay, judged by `trust` at `now`: its identity and every certificate of its path unrevoked,
-/// the anchor of its path still in the bundle of its trust domain, its leaf expired for no longer than `grace`.
+/// the anchor of its path still in the bundle of its trust domain, and `end` not reached.
 ///
 /// # Errors
 /// How the connection has to end.
@@ -16,17 +14,17 @@ pub fn check(
     peer: &PeerIdentity,
     trust: &TrustSnapshot,
     now: Timestamp,
-    grace: Duration,
+    end: Timestamp,
 ) -> Result<(), Closed> {
-    let end = |reason, detail: String| Err(Closed { reason, detail });
+    let no = |reason, detail: String| Err(Closed { reason, detail });
     let id = peer.id();
     if trust.revocations.revokes(id) {
-        return end(CloseReason::Revoked, format!("the identity {id} is revoked"));
+        return no(CloseReason::Revoked, format!("the identity {id} is revoked"));
     }
     for link in &peer.path().links {
         if let Some(how) = trust.revocations.judge(link) {
             let serial = &link.serial;
-            return end(
+            return no(
                 CloseReason::Revoked,
                 format!("certificate {serial} of {id} is revoked {how}"),
             );
@@ -35,7 +33,7 @@ pub fn check(
     let trust_domain = id.trust_domain();
     let Some(bundle) = trust.bundles.of(&trust_domain) else {
         let detail = format!("there is no bundle for {trust_domain} any more");
-        return end(CloseReason::UnknownTrustDomain, detail);
+        return no(CloseReason::UnknownTrustDomain, detail);
     };
     if bundle.fingerprint() != peer.bundle_fingerprint()
         && !bundle
@@ -44,12 +42,12 @@ pub fn check(
             .any(|anchor| anchor.fingerprint() == peer.path().anchor)
     {
         let detail = format!("{id} was believed because of an authority that is not trusted any more");
-        return end(CloseReason::UnknownAuthority, detail);
+        return no(CloseReason::UnknownAuthority, detail);
     }
-    let not_after = peer.lifetime().not_after();
-    if now > not_after.plus(grace) {
+    if now > end {
+        let not_after = peer.lifetime().not_after();
         let detail = format!("the certificate of {id} ended at {not_after}");
-        return end(CloseReason::Expired, detail);
+        return no(CloseReason::Expired, detail);
     }
     Ok(())
 }

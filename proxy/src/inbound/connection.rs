@@ -80,7 +80,7 @@ async fn open(tcp: TcpStream, way: Way, account: &mut Account, kit: &Kit) -> Res
         return Ok(None);
     }
     if way == Way::Captured && kit.is_own_port(target.port()) {
-        return Err(refuse(&tcp, Closed::plainly(CloseReason::NoDestination)));
+        return Err(refuse(&tcp, own_port(target)));
     }
     if let Err(denied) = kit.gate.port(target.port()) {
         account.judged = Some(denied.judged);
@@ -101,17 +101,24 @@ async fn open(tcp: TcpStream, way: Way, account: &mut Account, kit: &Kit) -> Res
     Ok(Some(Opened { permit, outer, inner }))
 }
 
+fn own_port(target: UpstreamAddr) -> Closed {
+    Closed {
+        reason: CloseReason::UnknownDestination,
+        detail: format!("{target} is the proxy itself"),
+    }
+}
+
 fn destination(tcp: &TcpStream, way: Way, kit: &Kit) -> Result<UpstreamAddr, Closed> {
     match way {
         Way::Served(to) => Ok(UpstreamAddr::new(to)),
         Way::Captured => {
-            let original =
-                original_dst(tcp).map_err(|error| Closed::because(CloseReason::NoDestination, &error))?;
+            let original = original_dst(tcp)
+                .map_err(|error| Closed::because(CloseReason::UnknownDestination, &error))?;
             // What listens on loopback alone stays private; a listed workload has no other addresses than its own.
             let elsewhere = !kit.config.own.addresses.is_empty() && !kit.is_own_address(original.ip());
             if original.ip().is_loopback() || elsewhere {
                 return Err(Closed {
-                    reason: CloseReason::NoDestination,
+                    reason: CloseReason::UnknownDestination,
                     detail: format!("{original} is no address of this workload"),
                 });
             }
@@ -137,7 +144,8 @@ async fn identify(
             let secured = shake(tcp, first, account, kit).await?;
             let peer = secured.peer.clone();
             let outer = stream(secured, kit).await?;
-            admit(Grounds::Caller { peer, port }, outer, account, kit)
+            let address = account.client().ip();
+            admit(Grounds::Caller { peer, address, port }, outer, account, kit)
         }
         Coming::Clear(peeked) => {
             account.tls = Tls::Plaintext;

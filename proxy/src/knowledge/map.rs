@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ferrule_identity::SpiffeId;
+use ferrule_identity::{SpiffeId, Timestamp};
 use ferrule_policy::ServiceName;
 
 use super::document::{PlaceDocument, ServiceDocument, WorkloadDocument};
@@ -20,6 +20,8 @@ pub struct Map {
     by_name: BTreeMap<(ServiceName, u16), Arc<Standing>>,
     /// Addresses of services, whatever the port.
     service_addresses: HashMap<IpAddr, ServiceName>,
+    /// Ends of the newest certificates that workloads are known to have.
+    leaf_ends: HashMap<IpAddr, (SpiffeId, Timestamp)>,
 }
 
 /// What stands behind one port of a service.
@@ -114,6 +116,23 @@ impl Map {
             }
         }
         map
+    }
+
+    /// The same, with what is reported of certificates: that the workload at an address, of that identity, holds one
+    /// that lasts until then.
+    #[must_use]
+    pub fn reporting(mut self, leaves: impl IntoIterator<Item = (IpAddr, SpiffeId, Timestamp)>) -> Self {
+        self.leaf_ends = leaves
+            .into_iter()
+            .map(|(address, id, end)| (address, (id, end)))
+            .collect();
+        self
+    }
+
+    /// When the newest certificate ends that the workload `id` at `address` is known to have.
+    pub fn leaf_ends(&self, address: IpAddr, id: &SpiffeId) -> Option<Timestamp> {
+        let (holder, end) = self.leaf_ends.get(&address)?;
+        (holder == id).then_some(*end)
     }
 
     fn add_service(&mut self, service: &ServiceDocument, workloads: &[Arc<WorkloadDocument>]) {

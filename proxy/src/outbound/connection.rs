@@ -85,7 +85,7 @@ async fn open(
         Way::Explicit(upstream) => route::explicit(upstream, kit).await?,
         Way::Captured => {
             let original =
-                original_dst(inner).map_err(|error| Closed::because(CloseReason::NoDestination, &error))?;
+                original_dst(inner).map_err(|error| Closed::because(CloseReason::UnknownDestination, &error))?;
             account.destination = Some(original.socket());
             if proof::is_proof(original, &kit.config) {
                 return Ok(None);

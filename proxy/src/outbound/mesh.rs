@@ -103,7 +103,8 @@ async fn attempt(
     let secured = reach(endpoint, patience, material, kit).await?;
     account.secured(&secured.peer, secured.agreed);
     let peer = secured.peer.clone();
-    let permit = admit(Grounds::Server { peer }, account, kit).map_err(Attempt::Here)?;
+    let address = endpoint.address.ip();
+    let permit = admit(Grounds::Server { peer, address }, account, kit).map_err(Attempt::Here)?;
     let outer = stream(secured, patience.handshake).await?;
     Ok((permit, outer))
 }

@@ -50,7 +50,7 @@ pub fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<
     if is_own {
         if kit.is_own_port(original.port()) {
             return Err(Closed {
-                reason: CloseReason::NoDestination,
+                reason: CloseReason::UnknownDestination,
                 detail: format!("{original} is the proxy itself"),
             });
         }

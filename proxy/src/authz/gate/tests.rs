@@ -11,6 +11,8 @@ use super::*;
 use crate::knowledge::{Teller, news};
 use crate::net::address::ClientAddr;
 
+mod leaves;
+
 const ALLOW_ITSELF: &str = "
 apiVersion: ferrule.dev/v1alpha1
 kind: AccessPolicy
