@@ -193,9 +193,7 @@ impl Load {
     /// was none: behind it may be nobody.
     pub fn ended(&self, reason: CloseReason, inward: u64) {
         match reason {
-            CloseReason::UpstreamReset | CloseReason::RefusedByPeer
-                if inward == 0 =>
-            {
+            CloseReason::UpstreamReset | CloseReason::RefusedByPeer if inward == 0 => {
                 self.failed(Failure::Refused, reason.word());
             }
             _ => self.succeeded(),

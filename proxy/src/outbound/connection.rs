@@ -84,8 +84,8 @@ async fn open(
     let route = match way {
         Way::Explicit(upstream) => route::explicit(upstream, kit).await?,
         Way::Captured => {
-            let original =
-                original_dst(inner).map_err(|error| Closed::because(CloseReason::UnknownDestination, &error))?;
+            let original = original_dst(inner)
+                .map_err(|error| Closed::because(CloseReason::UnknownDestination, &error))?;
             account.destination = Some(original.socket());
             if proof::is_proof(original, &kit.config) {
                 return Ok(None);

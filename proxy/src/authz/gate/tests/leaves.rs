@@ -55,6 +55,7 @@ fn stage(grace: Duration) -> Stage {
         labels: BTreeMap::new(),
         addresses: Vec::new(),
         node: String::new(),
+        zone: String::new(),
     };
     let (teller, news) = news();
     let (_, credentials) = watch::channel(Some(Arc::new(Credentials { certificate, trust })));
