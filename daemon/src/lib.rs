@@ -6,6 +6,7 @@ mod caught;
 pub mod clock;
 pub mod dial;
 pub mod drain;
+pub mod folder;
 pub mod https;
 pub mod logging;
 pub mod metrics;

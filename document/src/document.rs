@@ -77,6 +77,11 @@ impl Document {
         self.root
     }
 
+    /// The document as YAML that reads as the same again, without comments; what was refused is left out.
+    pub fn render(&self) -> String {
+        self.root.render()
+    }
+
     /// Where the document begins.
     pub fn place(&self) -> &Place {
         &self.root.place

@@ -4,6 +4,7 @@
 //! [`PolicyDocument`]s are what operators write; [`compile()`] arranges them as a [`Policy`];
 //! [`judge()`] answers an [`Ask`] with a [`Verdict`], which [`explain()`] says in
 //! a sentence. [`suggest()`] writes the rules that observed connections need.
+//! A [`Stack`] is all documents of a mesh, with those that say who lives where.
 //!
 //! Doubt means no: a document with anything unknown is refused as a whole, emptiness never means everything,
 //! and without a rule there is no connection.
@@ -17,10 +18,12 @@ mod host;
 mod index;
 mod judge;
 mod pattern;
+mod places;
 mod policy;
 mod preset;
 mod rule;
 mod scope;
+mod stack;
 mod suggest;
 mod verdict;
 mod written;
@@ -36,9 +39,11 @@ pub use explain::explain;
 pub use host::{HostError, HostName, HostPattern};
 pub use judge::{judge, judge_port};
 pub use pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPattern, Workloads};
+pub use places::{PlaceDocument, ServiceDocument, ServicePort, WorkloadDocument};
 pub use policy::{BuiltIn, Mesh, Policy, ResolvedError};
 pub use preset::{Preset, PresetError};
 pub use rule::{Peers, PolicyName, Rule};
+pub use stack::{Stack, WrittenPolicy};
 pub use suggest::{Edge, Observed, Suggestion, missing_edges, suggest};
 pub use verdict::{Decision, Denial, Grant, Nearest, Verdict};
 pub use written::Peer;

@@ -1,8 +1,8 @@
 //! Knows who lives at an address, which service stands before them, what the rules are.
 
-pub mod document;
 pub mod folder;
 pub mod map;
+mod names;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrule_identity::{SpiffeId, Timestamp};
-use ferrule_policy::ServiceName;
+use ferrule_policy::{PlaceDocument, ServiceDocument, ServiceName, WorkloadDocument};
 
-use super::document::{PlaceDocument, ServiceDocument, WorkloadDocument};
 use crate::net::address::{OriginalDst, UpstreamAddr};
 
 /// Who lives where, at one time. A value.
@@ -136,18 +135,12 @@ impl Map {
     }
 
     fn add_service(&mut self, service: &ServiceDocument, workloads: &[Arc<WorkloadDocument>]) {
-        let is_behind = |workload: &WorkloadDocument, labels: &BTreeMap<String, String>| {
-            *workload.namespace == *service.name.namespace
-                && labels
-                    .iter()
-                    .all(|(name, value)| workload.labels.get(name) == Some(value))
-        };
         for address in &service.addresses {
             self.service_addresses.insert(*address, service.name.clone());
         }
         for port in &service.ports {
-            let endpoints = service.workloads.as_ref().map(|labels| {
-                let behind = workloads.iter().filter(|workload| is_behind(workload, labels));
+            let endpoints = service.workloads.as_ref().map(|_| {
+                let behind = workloads.iter().filter(|workload| service.is_before(workload));
                 let alive = behind.flat_map(|workload| {
                     let known = workload.addresses.iter();
                     let known = known.filter(|address| self.workloads.contains_key(*address));

@@ -133,7 +133,7 @@ async fn a_destination_that_joins_the_mesh_is_not_spoken_to_in_clear_any_more() 
     let document =
         ferrule_document::Document::parse_one("db.yaml", text.as_bytes(), Limits::default()).unwrap();
     let domain = TrustDomain::parse("shop.local").unwrap();
-    let place = crate::knowledge::document::PlaceDocument::read(&document, &domain).unwrap();
+    let place = ferrule_policy::PlaceDocument::read(&document, &domain).unwrap();
     teller
         .map
         .send_replace(Arc::new(crate::knowledge::map::Map::new(&[place])));

@@ -45,19 +45,6 @@ fn a_fault_refuses_everything_with_line_and_column() {
     assert_eq!(folder.look().unwrap().unwrap().policy.rule_count(), 1);
 }
 
-#[test]
-fn a_folder_that_goes_away_and_comes_back_is_read_again() {
-    let (path, mut folder) = folder();
-    fs::write(path.path().join("rules.yaml"), ALLOW).unwrap();
-    folder.look().unwrap().unwrap();
-    let aside = path.path().with_extension("aside");
-    fs::rename(path.path(), &aside).unwrap();
-    assert!(matches!(folder.look(), Some(Err(FolderError::Read { .. }))));
-    assert!(folder.look().is_none());
-    fs::rename(&aside, path.path()).unwrap();
-    folder.look().unwrap().unwrap();
-}
-
 // D3: nothing is allowed before the first rules, and the last good ones stay.
 #[tokio::test(start_paused = true)]
 async fn the_last_good_rules_stay_in_force() {

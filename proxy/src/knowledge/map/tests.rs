@@ -1,6 +1,5 @@
 //! Asks a small map who lives where.
 
-use ferrule_document::{Document, Limits};
 use ferrule_identity::TrustDomain;
 
 use super::*;
@@ -34,12 +33,8 @@ spec: { addresses: [10.1.0.2], ports: [{ port: 389 }] }
 
 fn map(text: &str) -> Map {
     let domain = TrustDomain::parse("shop.local").unwrap();
-    let documents = Document::parse("places.yaml", text.as_bytes(), Limits::default()).unwrap();
-    let read: Vec<_> = documents
-        .iter()
-        .map(|document| PlaceDocument::read(document, &domain).unwrap())
-        .collect();
-    Map::new(&read)
+    let stack = ferrule_policy::Stack::read([("places.yaml", text.as_bytes())], &domain).unwrap();
+    Map::new(&stack.places)
 }
 
 fn at(map: &Map, address: &str) -> Place {

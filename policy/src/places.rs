@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use ferrule_document::{Document, Fields, Item, Problems};
 use ferrule_identity::{SpiffeId, TrustDomain};
-use ferrule_policy::{API_VERSION, ServiceName};
+
+use crate::document::API_VERSION;
+use crate::pattern::ServiceName;
 
 /// A workload of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,15 @@ pub enum PlaceDocument {
     Workload(WorkloadDocument),
     /// A service.
     Service(ServiceDocument),
+}
+
+impl ServiceDocument {
+    /// Whether `workload` is one of those behind the service: in its namespace, with all of its labels.
+    pub fn is_before(&self, workload: &WorkloadDocument) -> bool {
+        let has = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
+        let in_namespace = *workload.namespace == *self.name.namespace;
+        in_namespace && self.workloads.as_ref().is_some_and(|labels| labels.iter().all(has))
+    }
 }
 
 impl PlaceDocument {
