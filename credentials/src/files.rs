@@ -12,8 +12,8 @@ use ferrule_identity::certificate::read_chain;
 use ferrule_identity::pem::{self, PemLimits};
 use ferrule_identity::tls::{TrustCell, TrustSnapshot};
 use ferrule_identity::{
-    BundleError, Bundles, CertificateError, Crl, CrlError, DenyList, Fingerprint, KeyError, PemError,
-    PrivateKey, Revocations, Timestamp, TrustBundle, TrustDomain, WorkloadCertificate,
+    BundleError, Bundles, CertificateError, Crl, CrlError, Fingerprint, KeyError, PemError, PrivateKey,
+    Revocations, Timestamp, TrustBundle, TrustDomain, WorkloadCertificate,
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -44,8 +44,6 @@ pub struct FileKeeper {
     credentials: watch::Sender<Option<Arc<Credentials>>>,
     /// What was read last, taken or not.
     seen: Option<Fingerprint>,
-    /// How many sets of files were taken: the generation of revocations from files.
-    taken: u64,
 }
 
 impl FileKeeper {
@@ -61,7 +59,6 @@ impl FileKeeper {
             trust,
             credentials,
             seen: None,
-            taken: 0,
         };
         keeper.look()?;
         Ok((keeper, for_credentials))
@@ -88,20 +85,34 @@ impl FileKeeper {
         // Seen, whatever comes of it: the same fault is reported once.
         self.seen = Some(print);
         let now = Timestamp::from_unix(self.clock.unix());
-        let (certificate, trust) = texts.check(&self.files, self.taken + 1, now)?;
-        self.taken += 1;
+        let (certificate, trust) = texts.check(&self.files, now)?;
         info!(
             id = %certificate.id(), serial = %certificate.serial(),
             not_after = %certificate.lifetime().not_after(), "credential files taken"
         );
-        self.trust.store(trust.clone());
+        // The deny list comes from elsewhere, and stays.
+        let merged = |held: &TrustSnapshot| {
+            let held = &held.revocations;
+            let revocations = Revocations::new(held.generation(), held.denied().clone(), trust.crls);
+            Ok::<_, Infallible>(Some(TrustSnapshot {
+                bundles: trust.bundles,
+                revocations,
+            }))
+        };
+        let Ok(_) = self.trust.update(merged);
         let credentials = Credentials {
             certificate,
-            trust: Arc::new(trust),
+            trust: self.trust.load(),
         };
         self.credentials.send_replace(Some(Arc::new(credentials)));
         Ok(())
     }
+}
+
+/// What the files say of trust.
+struct FromFiles {
+    bundles: Bundles,
+    crls: Vec<Crl>,
 }
 
 /// What the files hold.
@@ -133,12 +144,7 @@ impl Texts {
         Fingerprint::of(&each.concat())
     }
 
-    fn check(
-        &self,
-        files: &Files,
-        generation: u64,
-        now: Timestamp,
-    ) -> Result<(WorkloadCertificate, TrustSnapshot), FilesError> {
+    fn check(&self, files: &Files, now: Timestamp) -> Result<(WorkloadCertificate, FromFiles), FilesError> {
         let trust_domain = files.trust_domain.clone();
         let json = files
             .bundle
@@ -165,14 +171,8 @@ impl Texts {
                 }
             })?;
         let crls = self.crls(files, &bundle, now)?;
-        let revocations = Revocations::new(generation, DenyList::default(), crls);
-        Ok((
-            certificate,
-            TrustSnapshot {
-                bundles: Bundles::from_iter([bundle]),
-                revocations,
-            },
-        ))
+        let bundles = Bundles::from_iter([bundle]);
+        Ok((certificate, FromFiles { bundles, crls }))
     }
 
     fn crls(&self, files: &Files, bundle: &TrustBundle, now: Timestamp) -> Result<Vec<Crl>, FilesError> {

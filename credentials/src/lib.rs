@@ -3,7 +3,8 @@
 //! Everybody of Ferrule who shows a certificate gets it here: from the CA ([`keeper`]), or from files that another
 //! authority keeps ([`files`]). What comes is verified by the rules of a peer before it is used. Reading order:
 //! [`connection`] (one HTTPS connection), [`client`] (the CA's API), [`join`] (a host's first contact),
-//! [`evidence`], [`renewal`] (when and what next), [`keeper`], [`files`], [`store`].
+//! [`evidence`], [`renewal`] (when and what next), [`trust`], [`keeper`], [`files`], [`store`], [`source`] (which of
+//! these a program's settings name).
 
 pub mod client;
 pub mod connection;
@@ -11,8 +12,11 @@ pub mod evidence;
 pub mod files;
 pub mod join;
 pub mod keeper;
+pub mod peer;
 pub mod renewal;
+pub mod source;
 pub mod store;
+pub mod trust;
 
 use std::sync::Arc;
 

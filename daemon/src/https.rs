@@ -1,13 +1,14 @@
 //! Serves HTTP/1.1 over TLS to callers who may be slow, hostile, or many.
 
-mod accept;
+pub(crate) mod accept;
 mod body;
 mod connection;
 mod content;
 mod date;
+pub(crate) mod front;
 mod guard;
 mod handler;
-mod places;
+pub(crate) mod places;
 mod screen;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::metrics::{Counter, Family, Gauge, Metrics};
 use date::DateHeader;
+use front::Front;
 use places::Places;
 
 /// What a server allows its callers, all of them strangers until they have shown a certificate.
@@ -144,18 +146,28 @@ impl Server {
         H: Handler,
     {
         let shared = Arc::new(Shared {
-            handshakes: Semaphore::new(self.limits.handshakes),
-            places: Places::new(self.limits.connections, self.limits.connections_per_address),
+            front: Front {
+                name: self.name,
+                drain: self.drain,
+                counters: self.counters,
+                places: Places::new(self.limits.connections, self.limits.connections_per_address),
+                handshakes: Semaphore::new(self.limits.handshakes),
+                handshake_time: self.limits.handshake_time,
+            },
             http: connection::http(&self.limits),
             date: DateHeader::new(self.clock),
-            name: self.name,
             limits: self.limits,
-            drain: self.drain,
-            counters: self.counters,
             tls,
             handler,
         });
-        accept::run(listener, &shared).await;
+        accept::run(listener, &shared.front, |stream, address, place| {
+            let carried = shared.clone();
+            shared.front.drain.spawn(async move {
+                connection::carry(stream, address, &carried).await;
+                drop(place);
+            });
+        })
+        .await;
     }
 }
 
@@ -163,12 +175,8 @@ type TlsSource = Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// What all connections of a server have in common.
 struct Shared<H> {
-    name: &'static str,
+    front: Front,
     limits: Limits,
-    drain: Drain,
-    counters: Counters,
-    handshakes: Semaphore,
-    places: Places,
     http: hyper::server::conn::http1::Builder,
     date: DateHeader,
     tls: Option<TlsSource>,
@@ -207,7 +215,7 @@ impl ServerMetrics {
         }
     }
 
-    fn of(&self, server: &'static str) -> Counters {
+    pub(crate) fn of(&self, server: &'static str) -> Counters {
         let label = [("server", server)];
         Counters {
             server,
@@ -220,16 +228,16 @@ impl ServerMetrics {
 }
 
 #[derive(Debug)]
-struct Counters {
+pub(crate) struct Counters {
     server: &'static str,
-    accepted: Counter,
-    open: Gauge,
-    requests: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) open: Gauge,
+    pub(crate) requests: Counter,
     refused: Family<RefusedLabels, Counter>,
 }
 
 impl Counters {
-    fn refuse(&self, reason: &'static str) {
+    pub(crate) fn refuse(&self, reason: &'static str) {
         self.refused
             .get_or_create(&[("server", self.server), ("reason", reason)])
             .inc();

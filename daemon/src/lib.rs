@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dial;
 pub mod drain;
 pub mod folder;
+pub mod grpc;
 pub mod https;
 pub mod logging;
 pub mod metrics;

@@ -58,6 +58,16 @@ impl Revocations {
         self.0.generation
     }
 
+    /// What our own CA has revoked.
+    pub fn denied(&self) -> &DenyList {
+        &self.0.denied
+    }
+
+    /// The lists of other authorities.
+    pub fn crls(&self) -> &[Crl] {
+        &self.0.crls
+    }
+
     /// Whether the workload `id` is revoked.
     pub fn revokes(&self, id: &SpiffeId) -> bool {
         self.0.denied.identities.contains(id)

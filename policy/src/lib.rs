@@ -16,6 +16,7 @@ mod document;
 mod explain;
 mod host;
 mod index;
+mod joined;
 mod judge;
 mod pattern;
 mod places;
@@ -37,6 +38,7 @@ pub use document::{
 };
 pub use explain::explain;
 pub use host::{HostError, HostName, HostPattern};
+pub use joined::{Joined, JoinedService, JoinedWorkload, contested, join, join_workload};
 pub use judge::{judge, judge_port};
 pub use pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPattern, Workloads};
 pub use places::{PlaceDocument, ServiceDocument, ServicePort, WorkloadDocument};

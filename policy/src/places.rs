@@ -65,7 +65,11 @@ impl ServiceDocument {
     pub fn is_before(&self, workload: &WorkloadDocument) -> bool {
         let has = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
         let in_namespace = *workload.namespace == *self.name.namespace;
-        in_namespace && self.workloads.as_ref().is_some_and(|labels| labels.iter().all(has))
+        in_namespace
+            && self
+                .workloads
+                .as_ref()
+                .is_some_and(|labels| labels.iter().all(has))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Reads the documents of a whole mesh from texts: rules, workloads, services.
 
-use ferrule_document::{Document, Limits, Problems};
+use std::collections::HashMap;
+
+use ferrule_document::{Document, Limits, Place, Problem, Problems};
 use ferrule_identity::TrustDomain;
 
 use crate::document::PolicyDocument;
@@ -36,12 +38,14 @@ impl Stack {
     ) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let mut stack = Self::default();
+        let mut named = HashMap::new();
         for (source, bytes) in texts {
             match Document::parse(source, bytes, Limits::default()) {
                 Ok(documents) => {
                     for document in documents {
-                        if let Err(faults) = stack.add(&document, trust_domain) {
-                            problems.append(faults);
+                        match stack.add(&document, trust_domain) {
+                            Ok(name) => problems.append(twice(&mut named, name, document.place())),
+                            Err(faults) => problems.append(faults),
                         }
                     }
                 }
@@ -51,25 +55,52 @@ impl Stack {
         problems.into_result(stack)
     }
 
-    fn add(&mut self, document: &Document, trust_domain: &TrustDomain) -> Result<(), Problems> {
+    /// Adds a document; says what it is called where no other may be called the same.
+    fn add(&mut self, document: &Document, trust_domain: &TrustDomain) -> Result<Option<String>, Problems> {
         if document.peek("kind") == Some("Mesh") {
-            return Ok(());
+            return Ok(None);
         }
         if PlaceDocument::is_place(document) {
-            self.places.push(PlaceDocument::read(document, trust_domain)?);
+            let place = PlaceDocument::read(document, trust_domain)?;
+            let name = match &place {
+                PlaceDocument::Workload(workload) => {
+                    format!("Workload {}/{}", workload.namespace, workload.name)
+                }
+                PlaceDocument::Service(service) => {
+                    format!("Service {}/{}", service.name.namespace, service.name.name)
+                }
+            };
+            self.places.push(place);
+            Ok(Some(name))
         } else {
             self.policies.push(WrittenPolicy {
                 policy: PolicyDocument::read(document)?,
                 text: document.render(),
             });
+            // Compiling them finds those that are called the same.
+            Ok(None)
         }
-        Ok(())
     }
 
     /// The rules without their texts.
     pub fn policies(&self) -> Vec<PolicyDocument> {
-        self.policies.iter().map(|written| written.policy.clone()).collect()
+        self.policies
+            .iter()
+            .map(|written| written.policy.clone())
+            .collect()
     }
+}
+
+/// The fault of a document that is called as one before it.
+fn twice(named: &mut HashMap<String, Place>, name: Option<String>, place: &Place) -> Problems {
+    let mut problems = Problems::new();
+    if let Some(name) = name
+        && let Some(first) = named.insert(name.clone(), place.clone())
+    {
+        let message = format!("{name} is also written at {first}");
+        problems.add(Problem::new(place.clone(), "metadata.name", message));
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -119,5 +150,16 @@ spec: { serviceAccount: api, addresses: [10.0.0.1] }
         let faults = faults.to_string();
         assert!(faults.contains("one.yaml:8:"), "{faults}");
         assert!(faults.contains("other.yaml:13:"), "{faults}");
+    }
+
+    #[test]
+    fn one_name_stands_for_one_workload() {
+        let faults = read(&[("one.yaml", TEXT), ("other.yaml", TEXT)])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            faults.contains("Workload shop/api-1 is also written at one.yaml:10:1"),
+            "{faults}"
+        );
     }
 }

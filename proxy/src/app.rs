@@ -17,6 +17,7 @@ use ferrule_daemon::ready::{Latch, Readiness};
 use ferrule_daemon::signals::{Asking, Signals};
 use ferrule_daemon::stop::{Ended, Program};
 use ferrule_daemon::tasks::Tasks;
+use ferrule_identity::tls::TrustCell;
 use ferrule_policy::Policy;
 use tokio::sync::watch;
 
@@ -24,6 +25,7 @@ use crate::config::{CaptureConfig, Config, ProbesConfig};
 use crate::control::credentials::{Publisher, keep};
 use crate::control::{debug, redirect};
 use crate::knowledge::folder::Folder;
+use crate::knowledge::stream::{Stream, Trust};
 use crate::knowledge::{self, News, Source as _};
 use crate::net::address::ListenAddr;
 use crate::observe::book::Seen;
@@ -100,11 +102,29 @@ impl Proxy {
                 Err(WorkerError::Ended)
             });
         }
-        spawn(&tasks, "credentials", never(keep(Arc::clone(&config), publisher)));
+        let trust = Arc::new(TrustCell::default());
+        let (trust_changes, changed_trust) = watch::channel(0);
+        let keeping = keep(Arc::clone(&config), Arc::clone(&trust), changed_trust, publisher);
+        spawn(&tasks, "credentials", never(keeping));
         if let Some(folder) = &config.rules {
             let latch = readiness.latch("rules");
             let folder = Folder::new(folder.clone(), config.mesh.clone());
             spawn(&tasks, "rules", never(folder.run(teller)));
+            spawn(&tasks, "rules gauge", never(show_rules(news, counters, latch)));
+        } else if let Some(directory) = &config.directory {
+            let latch = readiness.latch("directory");
+            let stream = Stream::new(
+                directory.clone(),
+                &config,
+                credentials.clone(),
+                Trust {
+                    cell: trust,
+                    changes: trust_changes,
+                },
+                counters.clone(),
+                surroundings.clock.clone(),
+            );
+            spawn(&tasks, "directory", never(stream.run(teller)));
             spawn(&tasks, "rules gauge", never(show_rules(news, counters, latch)));
         } else {
             // Without a folder nothing will ever be told: the mesh is what the settings say, and has no rules.

@@ -10,12 +10,12 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ferrule_credentials::files::Files;
+use ferrule_credentials::source::Source;
 use ferrule_daemon::logging::Format;
 use ferrule_daemon::settings::{Settings, Written};
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::Problems;
-use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
+use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_policy::{Mesh, ServiceName, Workload};
 use http::{HeaderName, HeaderValue};
 
@@ -33,9 +33,11 @@ pub struct Config {
     /// Who the workload is; its certificate must say the same.
     pub id: SpiffeId,
     /// Where its certificate comes from.
-    pub credentials: CredentialsConfig,
-    /// The folder of rules and of who lives where; without one nothing is known and nothing allowed.
+    pub credentials: Source,
+    /// The folder of rules and of who lives where; without it and a directory nothing is known and nothing allowed.
     pub rules: Option<PathBuf>,
+    /// The directory that tells rules and who lives where.
+    pub directory: Option<DirectoryConfig>,
     /// The mesh besides its rules.
     pub mesh: Mesh,
     /// The resolvers that are asked for names beyond the mesh; none: those of the system.
@@ -107,40 +109,15 @@ impl Own {
     }
 }
 
-/// Where a certificate comes from.
+/// The directory that tells rules and who lives where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialsConfig {
-    /// Files that somebody else keeps.
-    Files(Files),
-    /// The CA.
-    Ca(CaConfig),
-}
-
-/// How the CA is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaConfig {
-    /// Where it listens, each `HOST:PORT`.
+pub struct DirectoryConfig {
+    /// Where it listens, each `HOST:PORT`; tried in turn.
     pub addresses: Vec<String>,
-    /// What shows it who is asking.
-    pub evidence: EvidenceConfig,
-    /// The kind of key.
-    pub algorithm: KeyAlgorithm,
-    /// The life of certificates; the CA's default when it is left out.
-    pub lifetime: Option<Duration>,
-}
-
-/// What shows the CA who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EvidenceConfig {
-    /// A Kubernetes service-account token, with the bundle to trust the CA by.
-    KubernetesToken {
-        /// The token's file.
-        token: PathBuf,
-        /// The bundle's file: PEM, or SPIFFE's JSON when the name ends in `.json`.
-        bundle: PathBuf,
-    },
-    /// The folder of a host that has joined; it has the bundle, too.
-    Host(PathBuf),
+    /// Who must answer there.
+    pub id: SpiffeId,
+    /// How long the answer to a question about an address is waited for.
+    pub ask: Duration,
 }
 
 /// Transparent capture: connections come by redirect.

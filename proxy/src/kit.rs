@@ -15,6 +15,7 @@ use crate::closed::{CloseReason, Closed};
 use crate::config::Config;
 use crate::egress::resolver::Resolver;
 use crate::knowledge::map::Map;
+use crate::knowledge::question::Asker;
 use crate::net::dial::Dialing;
 use crate::net::socket::reset_on_close;
 use crate::observe::book::Book;
@@ -31,6 +32,8 @@ pub struct Kit {
     pub material: watch::Receiver<Option<Arc<Material>>>,
     /// Who lives where.
     pub map: watch::Receiver<Arc<Map>>,
+    /// Asks about whoever is not in the map.
+    pub asker: Asker,
     /// Where names beyond the mesh lead.
     pub resolver: Resolver,
     /// The books.

@@ -3,6 +3,8 @@
 pub mod folder;
 pub mod map;
 mod names;
+pub mod question;
+pub mod stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use ferrule_policy::Policy;
 use tokio::sync::watch;
 
 use map::Map;
+use question::{Asker, Questions};
 
 /// What a source has told so far. The rules are none until the first that could be read: then nothing is allowed.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct News {
     pub map: watch::Receiver<Arc<Map>>,
     /// How often something was told that could not be used.
     pub refused: watch::Receiver<u64>,
+    /// Asks about whoever nobody has told of.
+    pub asker: Asker,
 }
 
 /// Where a [`Source`] puts what it knows; each change is seen by everyone within moments.
@@ -32,6 +37,8 @@ pub struct Teller {
     pub map: watch::Sender<Arc<Map>>,
     /// How often something was told that could not be used.
     pub refused: watch::Sender<u64>,
+    /// What is asked; a source that cannot answer leaves it.
+    pub questions: Questions,
 }
 
 /// Somebody who knows: a folder of documents, or the stream of a directory.
@@ -45,11 +52,18 @@ pub fn news() -> (Teller, News) {
     let (rules, for_rules) = watch::channel(None);
     let (map, for_map) = watch::channel(Arc::default());
     let (refused, for_refused) = watch::channel(0);
-    let teller = Teller { rules, map, refused };
+    let (asker, questions) = question::queue();
+    let teller = Teller {
+        rules,
+        map,
+        refused,
+        questions,
+    };
     let news = News {
         rules: for_rules,
         map: for_map,
         refused: for_refused,
+        asker,
     };
     (teller, news)
 }

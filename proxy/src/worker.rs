@@ -235,6 +235,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         gate,
         material: shared.material,
         map: shared.news.map,
+        asker: shared.news.asker,
         resolver: resolver(&shared.config),
         book: Book::new(own, shared.metrics, seen, number, shared.clock),
         inbound: shared.inbound,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ferrule_document::{Document, Limits, Problems};
 use ferrule_identity::TrustDomain;
+use ferrule_policy::PlaceDocument;
 use ferrule_policy::{PolicyDocument, Preset};
-use ferrule_proxy::knowledge::document::PlaceDocument;
 
 use crate::failure::Failure;
 use crate::picture::Member;

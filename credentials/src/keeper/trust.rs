@@ -6,14 +6,15 @@ use std::time::Duration;
 use ferrule_daemon::backoff::{Backoff, Jitter};
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::Chain;
-use ferrule_identity::tls::{TrustCell, TrustSnapshot};
-use ferrule_identity::{BundleError, Revocations, TrustBundle, TrustDomain};
+use ferrule_identity::tls::TrustCell;
+use ferrule_identity::{BundleError, TrustBundle, TrustDomain};
 use ferrule_wire::ca::RevocationsReply;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::Credentials;
 use crate::client::{CaClient, ClientError, Fetched, Since};
+use crate::trust::{self, Rollback};
 
 /// Fetches what the CA publishes into a [`TrustCell`]. Clones share it.
 #[derive(Debug, Clone)]
@@ -130,23 +131,7 @@ impl TrustKeeper {
     }
 
     fn take_bundle(&self, bundle: TrustBundle) -> Result<bool, TrustError> {
-        let held = self.cell.load();
-        if held
-            .bundles
-            .of(&self.trust_domain)
-            .is_some_and(|held| held.fingerprint() == bundle.fingerprint())
-        {
-            return Ok(false);
-        }
-        let mut bundles = held.bundles.clone();
-        bundles
-            .insert(bundle)
-            .map_err(|source| TrustError::Bundle { source })?;
-        self.cell.store(TrustSnapshot {
-            bundles,
-            revocations: held.revocations.clone(),
-        });
-        Ok(true)
+        trust::take_bundle(&self.cell, bundle).map_err(|source| TrustError::Bundle { source })
     }
 
     async fn fetch_revocations(
@@ -172,25 +157,13 @@ impl TrustKeeper {
     }
 
     fn take_revocations(&self, reply: &RevocationsReply) -> Result<bool, TrustError> {
-        let held = self.cell.load();
-        let known = held.revocations.generation();
-        if reply.generation < known {
-            return Err(TrustError::Rollback {
-                known,
-                offered: reply.generation,
-            });
-        }
-        if reply.generation == known {
-            return Ok(false);
-        }
         let list = reply.to_list().map_err(|source| TrustError::List { source })?;
-        let revocations = Revocations::new(reply.generation, list, Vec::new());
-        info!(generation = reply.generation, "deny list changed");
-        self.cell.store(TrustSnapshot {
-            bundles: held.bundles.clone(),
-            revocations,
-        });
-        Ok(true)
+        let changed = trust::take_deny_list(&self.cell, reply.generation, list)
+            .map_err(|source| TrustError::Rollback { source })?;
+        if changed {
+            info!(generation = reply.generation, "deny list changed");
+        }
+        Ok(changed)
     }
 }
 
@@ -211,8 +184,6 @@ pub(super) enum TrustError {
     List {
         source: ferrule_wire::ca::RevocationsError,
     },
-    #[error(
-        "the CA offers the deny list {offered}, older than {known}, which we have; was it restored from a backup?"
-    )]
-    Rollback { known: u64, offered: u64 },
+    #[error("the deny list is not taken")]
+    Rollback { source: Rollback },
 }

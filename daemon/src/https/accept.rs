@@ -2,16 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 
-use super::Shared;
-use super::connection;
-use super::handler::{Handler, PeerAddr};
+use super::front::Front;
+use super::handler::PeerAddr;
+use super::places::Place;
 
 /// Something that connections come from.
 pub trait Listen: Send + 'static {
@@ -44,28 +43,24 @@ impl Listen for UnixListener {
     }
 }
 
-/// Takes connections until the drain closes.
-pub(super) async fn run<L: Listen, H: Handler>(listener: L, shared: &Arc<Shared<H>>) {
+/// Takes connections until the drain closes, and hands each to `carry` with the place that it takes up.
+pub(crate) async fn run<L: Listen>(listener: L, front: &Front, carry: impl Fn(L::Stream, PeerAddr, Place)) {
     let mut complaint = Throttle::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.drain.closing() => return,
+            () = front.drain.closing() => return,
         };
         match accepted {
-            Ok((stream, address)) => match shared.places.take(address.ip()) {
+            Ok((stream, address)) => match front.places.take(address.ip()) {
                 Ok(place) => {
-                    shared.counters.accepted.inc();
-                    let shared = shared.clone();
-                    shared.drain.clone().spawn(async move {
-                        connection::carry(stream, address, &shared).await;
-                        drop(place);
-                    });
+                    front.counters.accepted.inc();
+                    carry(stream, address, place);
                 }
                 Err(limit) => {
-                    shared.counters.refuse(limit);
+                    front.counters.refuse(limit);
                     if let Some(missed) = complaint.due() {
-                        tracing::warn!(server = shared.name, %address, limit, missed, "connection refused");
+                        tracing::warn!(server = front.name, %address, limit, missed, "connection refused");
                     }
                 }
             },
@@ -73,13 +68,13 @@ pub(super) async fn run<L: Listen, H: Handler>(listener: L, shared: &Arc<Shared<
             Err(error) => {
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the kernel's queue, so that trying
                 // again at once would spin.
-                shared.counters.refuse("accept");
+                front.counters.refuse("accept");
                 if let Some(missed) = complaint.due() {
-                    tracing::error!(server = shared.name, %error, missed, "cannot accept connections");
+                    tracing::error!(server = front.name, %error, missed, "cannot accept connections");
                 }
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
-                    () = shared.drain.closing() => return,
+                    () = front.drain.closing() => return,
                 }
             }
         }

@@ -12,10 +12,8 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::body::Body;
@@ -44,15 +42,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    shared.counters.open.inc();
+    shared.front.counters.open.inc();
     tokio::select! {
         () = serve(stream, address, shared) => {}
-        () = shared.drain.cut() => {
-            shared.counters.refuse("cut");
-            debug!(server = shared.name, %address, "connection cut");
+        () = shared.front.drain.cut() => {
+            shared.front.counters.refuse("cut");
+            debug!(server = shared.front.name, %address, "connection cut");
         }
     }
-    shared.counters.open.dec();
+    shared.front.counters.open.dec();
 }
 
 async fn serve<S, H>(stream: S, address: PeerAddr, shared: &Arc<Shared<H>>)
@@ -67,39 +65,9 @@ where
         };
         return exchange(stream, peer, shared).await;
     };
-    let handshake = async {
-        // The semaphore is never closed.
-        let _turn = shared.handshakes.acquire().await;
-        TlsAcceptor::from(tls()).accept(stream).await
-    };
-    let secured = tokio::select! {
-        secured = timeout(shared.limits.handshake_time, handshake) => secured,
-        // Nobody has asked for anything yet.
-        () = shared.drain.closing() => return,
-    };
-    match secured {
-        Ok(Ok(stream)) => {
-            let certificates = certificates(stream.get_ref().1);
-            let peer = Peer {
-                address,
-                certificates,
-            };
-            exchange(stream, peer, shared).await;
-        }
-        Ok(Err(error)) => {
-            shared.counters.refuse("handshake");
-            let error = error.to_string();
-            debug!(server = shared.name, %address, error = %Foreign(&error), "handshake failed");
-        }
-        Err(_) => {
-            shared.counters.refuse("handshake_time");
-            debug!(server = shared.name, %address, "handshake took too long");
-        }
+    if let Some((stream, peer)) = shared.front.secure(tls, stream, address).await {
+        exchange(stream, peer, shared).await;
     }
-}
-
-fn certificates(session: &rustls::ServerConnection) -> Vec<CertificateDer<'static>> {
-    session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
 }
 
 /// Answers the requests of one connection, then closes it.
@@ -118,23 +86,23 @@ where
     let mut http = shared.http.serve_connection(TokioIo::new(guard), service);
     let outcome = tokio::select! {
         outcome = &mut http => outcome,
-        () = shared.drain.closing() => {
+        () = shared.front.drain.closing() => {
             Pin::new(&mut http).graceful_shutdown();
             (&mut http).await
         }
     };
     let guard = http.into_parts().io.into_inner();
     if let Some(fault) = guard.fault() {
-        shared.counters.refuse("framing");
-        debug!(server = shared.name, %address, fault = fault.word(), "request refused");
+        shared.front.counters.refuse("framing");
+        debug!(server = shared.front.name, %address, fault = fault.word(), "request refused");
     } else if let Err(error) = &outcome {
         if error.is_parse() {
-            shared.counters.refuse("malformed");
+            shared.front.counters.refuse("malformed");
         } else if waited_too_long(error) {
-            shared.counters.refuse("waiting");
+            shared.front.counters.refuse("waiting");
         }
         let error = crate::logging::Chain(error).to_string();
-        debug!(server = shared.name, %address, error = %Foreign(&error), "connection ended");
+        debug!(server = shared.front.name, %address, error = %Foreign(&error), "connection ended");
     }
     let ended = guard.ended();
     close(guard.into_inner(), ended).await;
@@ -184,7 +152,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Answers<H> {
             let mut reply = match answer(request, peer, &shared).await {
                 Ok(reply) => reply,
                 Err(refusal) => {
-                    shared.counters.refuse(refusal.word());
+                    shared.front.counters.refuse(refusal.word());
                     let mut reply = shared.handler.refuse(refusal);
                     reply
                         .headers_mut()
@@ -218,13 +186,13 @@ async fn answer<H: Handler>(
             limit: allowed.body_bytes,
         });
     }
-    shared.counters.requests.inc();
+    shared.front.counters.requests.inc();
     let body = Body::network(body, allowed.body_bytes, allowed.body_time.min(allowed.time));
     let request = http::Request::from_parts(head, body);
     match timeout(allowed.time, caught(shared.handler.answer(request))).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(panic)) => {
-            tracing::error!(server = shared.name, panic, "a request's handler panicked");
+            tracing::error!(server = shared.front.name, panic, "a request's handler panicked");
             Err(Refusal::Fault)
         }
         Err(_) => Err(Refusal::TooSlow { limit: allowed.time }),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Room for a number of connections; cheap to clone, clones share the room.
 #[derive(Debug, Clone)]
-pub(super) struct Places(Arc<Inner>);
+pub(crate) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -22,7 +22,7 @@ struct Taken {
 }
 
 impl Places {
-    pub(super) fn new(limit: usize, limit_per_address: Option<usize>) -> Self {
+    pub(crate) fn new(limit: usize, limit_per_address: Option<usize>) -> Self {
         Self(Arc::new(Inner {
             limit,
             limit_per_address: limit_per_address.unwrap_or(usize::MAX),
@@ -31,7 +31,7 @@ impl Places {
     }
 
     /// A place for one connection, free again when it is dropped; or the word that says which limit is reached.
-    pub(super) fn take(&self, address: Option<IpAddr>) -> Result<Place, &'static str> {
+    pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<Place, &'static str> {
         let address = address.map(network);
         let mut taken = self.0.taken();
         if taken.all >= self.0.limit {
@@ -61,7 +61,7 @@ impl Inner {
 
 /// The place of one open connection.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     address: Option<IpAddr>,
 }

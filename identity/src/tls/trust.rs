@@ -30,6 +30,24 @@ impl TrustCell {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts what `change` makes of the snapshot that lies there in its place, with nobody in between; true when it made
+    /// another one.
+    ///
+    /// # Errors
+    /// When `change` gives one; then nothing changes.
+    pub fn update<E>(
+        &self,
+        change: impl FnOnce(&TrustSnapshot) -> Result<Option<TrustSnapshot>, E>,
+    ) -> Result<bool, E> {
+        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let new = change(&place)?;
+        let is_new = new.is_some();
+        if let Some(new) = new {
+            *place = Arc::new(new);
+        }
+        Ok(is_new)
+    }
+
     /// Puts `snapshot` in the place of the last one, for handshakes from now on.
     pub fn store(&self, snapshot: TrustSnapshot) {
         let new = Arc::new(snapshot);

@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrule_credentials::files::Files;
+use ferrule_credentials::source::Source;
 use ferrule_daemon::logging::{Filter, Format};
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Fields, Item};
-use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
+use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_policy::{BuiltIn, Cidr, Mesh, ServiceName};
 
 use super::probes;
 use super::{
-    BalanceConfig, CaConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, CredentialsConfig,
-    EvidenceConfig, Locality, Own, Serve, Upstream, UpstreamTarget, identity_of,
+    BalanceConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, DirectoryConfig, Locality, Own,
+    Serve, Upstream, UpstreamTarget, identity_of,
 };
 use crate::net::address::ListenAddr;
 use crate::net::socket::KeepAlive;
@@ -27,17 +27,12 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let trust_domain = fields.required("trust_domain", |item| item.checked(TrustDomain::parse));
     let workload = fields.required("workload", |item| item.fields(workload));
     let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
-    let credentials = fields.required("credentials", |item| {
-        item.one_field(&["files", "ca"], |name, item| {
-            let trust_domain = trust_domain.clone()?;
-            item.fields(|fields| match name {
-                "files" => files(fields, trust_domain).map(CredentialsConfig::Files),
-                _ => ca(fields).map(CredentialsConfig::Ca),
-            })
-        })
-    });
+    let credentials = fields.required("credentials", |item| Source::read(item, trust_domain.clone()));
     let rules = fields.optional("rules", |item| {
         item.fields(|fields| fields.required("folder", |item| path(&item)))
+    });
+    let directory = fields.optional("directory", |item| {
+        item.fields(|fields| directory(fields, trust_domain.as_ref()))
     });
     let mesh = fields.default("mesh", "{}", |item| item.fields(mesh));
     let capture = fields.optional("capture", |item| item.fields(capture));
@@ -77,13 +72,19 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         fields.fail("there is nothing to do: give `capture`, `upstreams` or `serves`");
         return None;
     }
+    let (rules, directory) = (rules?, directory?);
+    if rules.is_some() && directory.is_some() {
+        fields.fail("rules come from a folder or from a directory: give `rules` or `directory`, not both");
+        return None;
+    }
     let (admin, socket) = admin?;
     let (log_format, log) = log?;
     Some(Config {
         own,
         id,
         credentials: credentials?,
-        rules: rules?,
+        rules,
+        directory,
         mesh: Mesh {
             trust_domain,
             ranges,
@@ -141,42 +142,18 @@ fn path(item: &Item<'_>) -> Option<PathBuf> {
     item.text().map(PathBuf::from)
 }
 
-fn files(fields: &mut Fields<'_>, trust_domain: TrustDomain) -> Option<Files> {
-    let chain = fields.required("chain", |item| path(&item));
-    let key = fields.required("key", |item| path(&item));
-    let bundle = fields.required("bundle", |item| path(&item));
-    let crls = fields.optional("crls", |item| path(&item));
-    Some(Files {
-        trust_domain,
-        chain: chain?,
-        key: key?,
-        bundle: bundle?,
-        crls: crls?,
-    })
-}
-
-fn ca(fields: &mut Fields<'_>) -> Option<CaConfig> {
+fn directory(fields: &mut Fields<'_>, trust_domain: Option<&TrustDomain>) -> Option<DirectoryConfig> {
     let addresses = fields.required("addresses", |item| item.non_empty_list(|item| item.text()));
-    let evidence = fields.required("evidence", |item| {
-        item.one_field(&["kubernetes", "host"], |name, item| match name {
-            "host" => path(&item).map(EvidenceConfig::Host),
-            _ => item.fields(|fields| {
-                let token = fields.default("token", TOKEN, |item| path(&item));
-                let bundle = fields.default("bundle", BUNDLE, |item| path(&item));
-                Some(EvidenceConfig::KubernetesToken {
-                    token: token?,
-                    bundle: bundle?,
-                })
-            }),
-        })
-    });
-    let algorithm = fields.default("algorithm", "p256", |item| item.parsed::<KeyAlgorithm>());
-    let lifetime = fields.optional("lifetime", |item| item.duration_in(LEAF));
-    Some(CaConfig {
+    let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
+    let ask = fields.default("ask_time", "2s", |item| item.duration_in(WAIT));
+    let id = match id? {
+        Some(id) => id,
+        None => identity_of(trust_domain?, SYSTEM, DIRECTORY)?,
+    };
+    Some(DirectoryConfig {
         addresses: addresses?,
-        evidence: evidence?,
-        algorithm: algorithm?,
-        lifetime: lifetime?,
+        id,
+        ask: ask?,
     })
 }
 
@@ -391,9 +368,10 @@ fn log(fields: &mut Fields<'_>) -> Option<(Format, String)> {
 }
 
 const RESOLVER: &str = "resolver";
-const TOKEN: &str = "/var/run/secrets/tokens/ferrule-ca";
-const BUNDLE: &str = "/var/run/ferrule/trust/bundle.pem";
-const LEAF: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
+/// Where the mesh's own programs live.
+const SYSTEM: &str = "ferrule-system";
+/// The directory's account.
+const DIRECTORY: &str = "ferrule-directory";
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 86_400);
 const SNIFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);

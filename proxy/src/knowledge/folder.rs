@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ferrule_daemon::folder::{self, FolderError, LOOK_AGAIN, Text};
 use ferrule_daemon::logging::Chain;
 use ferrule_document::Problems;
-use ferrule_policy::{Mesh, Policy, Stack, compile};
+use ferrule_policy::{Mesh, Policy, Stack, compile, join};
 use tracing::{error, info};
 
 use super::map::Map;
@@ -60,18 +60,25 @@ impl Folder {
     }
 
     fn read(&self, texts: &[Text]) -> Result<State, Problems> {
-        let texts = texts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        let texts = texts
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
         let stack = Stack::read(texts, &self.mesh.trust_domain)?;
         let policies = stack.policies();
         let policy = compile(&policies, self.mesh.clone())?;
         let names = names(&policy, &policies);
-        let map = Map::new(&stack.places);
+        let map = Map::new(&join(&stack.places));
         Ok(State { policy, map, names })
     }
 
     fn source(&self) -> String {
         let shown = |path: &PathBuf| Path::display(path).to_string();
-        self.texts.paths().iter().map(shown).collect::<Vec<_>>().join(", ")
+        self.texts
+            .paths()
+            .iter()
+            .map(shown)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn tell(&mut self, state: State, teller: &Teller) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrule_identity::{SpiffeId, Timestamp};
-use ferrule_policy::{PlaceDocument, ServiceDocument, ServiceName, WorkloadDocument};
+use ferrule_policy::{Joined, JoinedService, JoinedWorkload, ServiceName, ServicePort, WorkloadDocument};
 
 use crate::net::address::{OriginalDst, UpstreamAddr};
 
@@ -89,30 +89,24 @@ pub enum Place {
 }
 
 impl Map {
-    /// Joins the documents. Where two workloads claim one address, nobody is expected there: an identity must not
-    /// depend on the order of files, and the address is still one of the mesh.
-    pub fn new(documents: &[PlaceDocument]) -> Self {
+    /// Arranges who is known. Where two workloads claim one address, nobody is expected there.
+    pub fn new<'j>(joined: impl IntoIterator<Item = &'j Joined>) -> Self {
         let mut map = Self::default();
-        let workloads: Vec<Arc<WorkloadDocument>> = documents
-            .iter()
-            .filter_map(|document| match document {
-                PlaceDocument::Workload(workload) => Some(Arc::new(workload.clone())),
-                PlaceDocument::Service(_) => None,
-            })
-            .collect();
-        for workload in &workloads {
-            for address in &workload.addresses {
-                if map.workloads.insert(*address, Arc::clone(workload)).is_some() {
-                    map.contested.insert(*address);
+        let mut services = Vec::new();
+        let mut behind: HashMap<&ServiceName, Vec<(ServicePort, &JoinedWorkload)>> = HashMap::new();
+        for one in joined {
+            match one {
+                Joined::Workload(workload) => {
+                    map.add_workload(workload);
+                    for (service, port) in &workload.behind {
+                        behind.entry(service).or_default().push((*port, workload));
+                    }
                 }
+                Joined::Service(service) => services.push(service),
             }
         }
-        let contested = &map.contested;
-        map.workloads.retain(|address, _| !contested.contains(address));
-        for document in documents {
-            if let PlaceDocument::Service(service) = document {
-                map.add_service(service, &workloads);
-            }
+        for service in services {
+            map.add_service(service, behind.get(&service.name).map_or(&[], Vec::as_slice));
         }
         map
     }
@@ -134,19 +128,39 @@ impl Map {
         (holder == id).then_some(*end)
     }
 
-    fn add_service(&mut self, service: &ServiceDocument, workloads: &[Arc<WorkloadDocument>]) {
+    fn add_workload(&mut self, joined: &JoinedWorkload) {
+        for address in &joined.contested {
+            self.contested.insert(*address);
+            self.workloads.remove(address);
+        }
+        for address in joined.own_addresses() {
+            let taken = self.contested.contains(&address);
+            if !taken
+                && self
+                    .workloads
+                    .insert(address, Arc::clone(&joined.workload))
+                    .is_some()
+            {
+                // Whoever joined them has not seen both.
+                self.contested.insert(address);
+                self.workloads.remove(&address);
+            }
+        }
+    }
+
+    fn add_service(&mut self, service: &JoinedService, behind: &[(ServicePort, &JoinedWorkload)]) {
         for address in &service.addresses {
             self.service_addresses.insert(*address, service.name.clone());
         }
         for port in &service.ports {
-            let endpoints = service.workloads.as_ref().map(|_| {
-                let behind = workloads.iter().filter(|workload| service.is_before(workload));
-                let alive = behind.flat_map(|workload| {
-                    let known = workload.addresses.iter();
-                    let known = known.filter(|address| self.workloads.contains_key(*address));
+            let endpoints = service.is_in_mesh.then(|| {
+                let behind = behind.iter().filter(|(leads, _)| leads.port == port.port);
+                let alive = behind.flat_map(|(leads, joined)| {
+                    let known = joined.own_addresses();
+                    let known = known.filter(|address| self.workloads.contains_key(address));
                     known.map(|address| {
-                        let address = UpstreamAddr::new((*address, port.target_port).into());
-                        Endpoint::of(workload, address)
+                        let address = UpstreamAddr::new((address, leads.target_port).into());
+                        Endpoint::of(&joined.workload, address)
                     })
                 });
                 alive.collect()

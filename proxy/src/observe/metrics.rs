@@ -37,6 +37,8 @@ pub struct ProxyMetrics {
     pub rules: Gauge,
     /// Times that documents were not taken because of their faults.
     pub documents_refused: Counter,
+    /// 1 while the directory is followed.
+    pub directory_connected: Gauge,
 }
 
 impl ProxyMetrics {
@@ -76,6 +78,7 @@ impl ProxyMetrics {
             bundle_generation: metrics.gauge("bundle_generation", "The sequence number of the trust bundle"),
             clock_skew: metrics.gauge("clock_skew_seconds", "How far this clock is behind the CA's"),
             rules: metrics.gauge("rules", "Rules in force"),
+            directory_connected: metrics.gauge("directory_connected", "1 while the directory is followed"),
             documents_refused: metrics.counter(
                 "documents_refused",
                 "Times that documents could not be read and the last good ones stayed in force",

@@ -90,7 +90,7 @@ async fn open(
             if proof::is_proof(original, &kit.config) {
                 return Ok(None);
             }
-            route::captured(original, account.client(), kit)?
+            Box::pin(route::captured(original, account.client(), kit)).await?
         }
     };
     match route {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ferrule_identity::SpiffeId;
 use ferrule_policy::ServiceName;
+use ferrule_wire::directory::address::{address_name, service_name};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -45,7 +46,7 @@ pub enum Route {
 ///
 /// # Errors
 /// When nobody may be led there, or nobody is known where only the mesh may be.
-pub fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<Route, Closed> {
+pub async fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<Route, Closed> {
     let is_own = kit.is_own_address(original.ip()) || original.ip() == client.ip();
     if is_own {
         if kit.is_own_port(original.port()) {
@@ -59,7 +60,11 @@ pub fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<
         return Ok(Route::Itself { target, load });
     }
     let target = original.upstream();
-    let place = kit.map.borrow().at(original);
+    let mut place = kit.map.borrow().at(original);
+    if place == Place::Unknown && kit.gate.is_in_mesh_ranges(original.ip()) {
+        ask(address_name(original.ip()), kit).await;
+        place = kit.map.borrow().at(original);
+    }
     match place {
         Place::Mesh { service, endpoints } => mesh(service, endpoints, kit),
         Place::Unmeshed { service } => {
@@ -88,7 +93,11 @@ pub fn captured(original: OriginalDst, client: ClientAddr, kit: &Kit) -> Result<
 pub async fn explicit(upstream: &Upstream, kit: &Kit) -> Result<Route, Closed> {
     match &upstream.to {
         UpstreamTarget::Service { name, port } => {
-            let place = kit.map.borrow().behind(name, *port);
+            let mut place = kit.map.borrow().behind(name, *port);
+            if place == Place::Unknown {
+                ask(service_name(name), kit).await;
+                place = kit.map.borrow().behind(name, *port);
+            }
             match place {
                 Place::Mesh { service, endpoints } => mesh(service, endpoints, kit),
                 _ => Err(Closed {
@@ -104,6 +113,14 @@ pub async fn explicit(upstream: &Upstream, kit: &Kit) -> Result<Route, Closed> {
             let service = None;
             Ok(Route::Mesh { service, endpoints })
         }
+    }
+}
+
+/// Asks the directory, where there is one, about somebody of whom it has not told.
+async fn ask(name: String, kit: &Kit) {
+    if let Some(directory) = &kit.config.directory {
+        // Where no answer comes, nobody is known: that is judged by whoever asks.
+        let _ = kit.asker.ask(name, directory.ask).await;
     }
 }
 

@@ -136,7 +136,9 @@ async fn a_destination_that_joins_the_mesh_is_not_spoken_to_in_clear_any_more() 
     let place = ferrule_policy::PlaceDocument::read(&document, &domain).unwrap();
     teller
         .map
-        .send_replace(Arc::new(crate::knowledge::map::Map::new(&[place])));
+        .send_replace(Arc::new(crate::knowledge::map::Map::new(&ferrule_policy::join(
+            &[place],
+        ))));
     assert_eq!(
         revoked(&gate, &permit).await.reason,
         CloseReason::UnknownDestination

@@ -34,7 +34,7 @@ spec: { addresses: [10.1.0.2], ports: [{ port: 389 }] }
 fn map(text: &str) -> Map {
     let domain = TrustDomain::parse("shop.local").unwrap();
     let stack = ferrule_policy::Stack::read([("places.yaml", text.as_bytes())], &domain).unwrap();
-    Map::new(&stack.places)
+    Map::new(&ferrule_policy::join(&stack.places))
 }
 
 fn at(map: &Map, address: &str) -> Place {

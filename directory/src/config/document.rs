@@ -1,0 +1,108 @@
+//! Reads the settings document field by field.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ferrule_credentials::source::Source;
+use ferrule_daemon::logging::{Filter, Format};
+use ferrule_daemon::stop::StopLimits;
+use ferrule_document::{Fields, Item};
+use ferrule_identity::{SpiffeId, TrustDomain};
+use ferrule_policy::Cidr;
+
+use super::{Config, LimitsConfig, SourceConfig, default_id, default_reader};
+
+/// Reads the whole document.
+pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
+    let trust_domain = fields.required("trust_domain", |item| item.checked(TrustDomain::parse));
+    let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
+    let credentials = fields.required("credentials", |item| Source::read(item, trust_domain.clone()));
+    let source = fields.required("source", |item| {
+        item.one_field(&["files"], |_, item| {
+            item.non_empty_list(|item| path(&item)).map(SourceConfig::Files)
+        })
+    });
+    let ranges = fields.default("mesh", "{}", |item| item.fields(mesh));
+    let readers = fields.optional("readers", |item| item.list(|item| item.checked(SpiffeId::parse)));
+    let listen = fields.optional("listen", |item| item.parsed::<SocketAddr>());
+    let admin = fields.default("admin", "{}", |item| item.fields(admin));
+    let limits = fields.default("limits", "{}", |item| item.fields(limits));
+    let stop = fields.default("drain", "{}", |item| item.fields(drain));
+    let log = fields.default("log", "{}", |item| item.fields(log));
+    let trust_domain = trust_domain?;
+    let id = id?.unwrap_or_else(|| default_id(&trust_domain));
+    if !id.is_in(&trust_domain) {
+        fields.fail(format!(
+            "`identity` is not one of the trust domain {trust_domain}"
+        ));
+        return None;
+    }
+    let readers = match readers? {
+        Some(readers) => readers.into_iter().collect(),
+        None => BTreeSet::from([default_reader(&trust_domain)]),
+    };
+    let (admin, socket) = admin?;
+    let (log_format, log) = log?;
+    Some(Config {
+        trust_domain,
+        id,
+        credentials: credentials?,
+        source: source?,
+        ranges: ranges?,
+        readers,
+        listen: listen?,
+        admin,
+        socket,
+        limits: limits?,
+        stop: stop?,
+        log_format,
+        log,
+    })
+}
+
+fn path(item: &Item<'_>) -> Option<PathBuf> {
+    item.text().map(PathBuf::from)
+}
+
+fn mesh(fields: &mut Fields<'_>) -> Option<Vec<Cidr>> {
+    fields.default("ranges", "[]", |item| item.list(|item| item.parsed::<Cidr>()))
+}
+
+fn admin(fields: &mut Fields<'_>) -> Option<(Option<SocketAddr>, Option<PathBuf>)> {
+    let enabled = fields.default("enabled", "true", |item| item.boolean());
+    let listen = fields.default("listen", "127.0.0.1:15022", |item| item.parsed::<SocketAddr>());
+    let socket = fields.optional("socket", |item| path(&item));
+    Some((enabled?.then_some(listen?), socket?))
+}
+
+fn limits(fields: &mut Fields<'_>) -> Option<LimitsConfig> {
+    let connections = fields.default("connections", "16384", |item| item.integer(1..=1_000_000_usize));
+    let handshakes = fields.default("handshakes", "256", |item| item.integer(1..=65_536_usize));
+    Some(LimitsConfig {
+        connections: connections?,
+        handshakes: handshakes?,
+    })
+}
+
+fn drain(fields: &mut Fields<'_>) -> Option<StopLimits> {
+    let leave = fields.default("leave", "0s", |item| item.duration_in(STOP));
+    let deadline = fields.default("deadline", "5s", |item| item.duration_in(STOP));
+    Some(StopLimits {
+        leave: leave?,
+        deadline: deadline?,
+        ..StopLimits::default()
+    })
+}
+
+fn log(fields: &mut Fields<'_>) -> Option<(Format, String)> {
+    let format = fields.default("format", "json", |item| item.parsed::<Format>());
+    let level = fields.default("level", "info", |item| {
+        item.checked(|text| text.parse::<Filter>().map(|_| text.to_owned()))
+    });
+    Some((format?, level?))
+}
+
+const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);

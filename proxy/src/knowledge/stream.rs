@@ -1,0 +1,234 @@
+//! Follows a directory: connects, resumes, and never forgets what it was told.
+
+mod held;
+mod session;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrule_credentials::{Credentials, Newest, peer};
+use ferrule_daemon::backoff::{Backoff, Jitter};
+use ferrule_daemon::clock::Clock;
+use ferrule_daemon::grpc::client::Channel;
+use ferrule_daemon::grpc::{Limits, Status};
+use ferrule_daemon::logging::Chain;
+use ferrule_identity::tls::TrustCell;
+use ferrule_policy::{Mesh, Policy};
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{Source, Teller};
+use crate::config::{Config, DirectoryConfig, Own};
+use crate::net::address::UpstreamAddr;
+use crate::net::dial::{DialError, Dialing, dial};
+use crate::observe::metrics::ProxyMetrics;
+use held::Held;
+
+/// The stream of a directory, and what it has told.
+#[derive(Debug)]
+pub struct Stream {
+    directory: DirectoryConfig,
+    own: Own,
+    dialing: Dialing,
+    credentials: Newest,
+    trust: Trust,
+    metrics: ProxyMetrics,
+    clock: Clock,
+    held: Held,
+    /// Where the next connection is tried first.
+    next: usize,
+    /// The names of the rules in force, to say what changed.
+    names: BTreeSet<String>,
+    /// Who lives where has changed, and nobody was told yet.
+    is_map_new: bool,
+    /// Rules of which nobody was told yet.
+    policy: Option<Arc<Policy>>,
+}
+
+/// Where news of trust go.
+#[derive(Debug)]
+pub struct Trust {
+    /// Whom handshakes trust.
+    pub cell: Arc<TrustCell>,
+    /// Counts the changes, so that open connections are judged again at once.
+    pub changes: watch::Sender<u64>,
+}
+
+impl Stream {
+    /// The stream of `directory`, for the sidecar that is set up as `config` says and shows `credentials`.
+    pub fn new(
+        directory: DirectoryConfig,
+        config: &Config,
+        credentials: Newest,
+        trust: Trust,
+        metrics: ProxyMetrics,
+        clock: Clock,
+    ) -> Self {
+        let mesh: Mesh = config.mesh.clone();
+        Self {
+            directory,
+            own: config.own.clone(),
+            dialing: Dialing {
+                mark: config.capture.as_ref().and_then(|capture| capture.mark),
+                limit: config.limits.connect,
+                keepalive: config.connection.keepalive,
+            },
+            credentials,
+            trust,
+            metrics,
+            clock,
+            held: Held::new(mesh),
+            next: 0,
+            names: BTreeSet::new(),
+            is_map_new: false,
+            policy: None,
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn follow(&mut self, teller: &mut Teller) -> Result<(), StreamError> {
+        let credentials = self.own_credentials().await;
+        let channel = self.connect(&credentials).await?;
+        self.metrics.directory_connected.set(1);
+        let serial = credentials.certificate.serial().clone();
+        let ended = self.session(channel, &serial, teller).await;
+        self.metrics.directory_connected.set(0);
+        self.held.interrupt();
+        ended.map_err(|source| StreamError::Call { source })
+    }
+
+    /// The certificate to show, once there is one.
+    async fn own_credentials(&mut self) -> Arc<Credentials> {
+        loop {
+            if let Some(credentials) = self.credentials.borrow_and_update().clone() {
+                return credentials;
+            }
+            if self.credentials.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn connect(&mut self, credentials: &Credentials) -> Result<Channel, StreamError> {
+        let at = self.next % self.directory.addresses.len();
+        let address = self.directory.addresses[at].clone();
+        let tried = self.try_address(&address, credentials).await;
+        if tried.is_err() {
+            self.next = at + 1;
+        }
+        tried
+    }
+
+    async fn try_address(&self, address: &str, credentials: &Credentials) -> Result<Channel, StreamError> {
+        let looking = timeout(self.dialing.limit, lookup_host(address)).await;
+        let found = looking
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(|source| StreamError::Lookup {
+                address: address.to_owned(),
+                source,
+            })?;
+        let found: Vec<SocketAddr> = found.collect();
+        let mut last = StreamError::Nowhere {
+            address: address.to_owned(),
+        };
+        for target in found {
+            let tcp = match dial(UpstreamAddr::new(target), &self.dialing).await {
+                Ok(tcp) => tcp,
+                Err(source) => {
+                    last = StreamError::Dial { source };
+                    continue;
+                }
+            };
+            let (expected, trust) = (self.directory.id.clone(), Arc::clone(&self.trust.cell));
+            let opened = peer::open(
+                tcp,
+                expected,
+                &credentials.certificate,
+                trust,
+                &self.clock,
+                LIMITS,
+            )
+            .await;
+            match opened {
+                Ok(channel) => {
+                    info!(%address, directory = %self.directory.id, "following the directory");
+                    return Ok(channel);
+                }
+                Err(source) => last = StreamError::Peer { target, source },
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Source for Stream {
+    async fn run(mut self, mut teller: Teller) -> Infallible {
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+        let mut failures = 0_u32;
+        loop {
+            let began = tokio::time::Instant::now();
+            match self.follow(&mut teller).await {
+                // Another certificate: the directory is to see it at once.
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if began.elapsed() > STEADY {
+                        failures = 0;
+                    }
+                    failures = failures.saturating_add(1);
+                    warn!(
+                        failures, error = %Chain(&error),
+                        "not following the directory; what it told last stays in force"
+                    );
+                    let wait = backoff.delay(failures, Jitter::random()).max(LEAST_WAIT);
+                    let waiting = tokio::time::sleep(wait);
+                    tokio::pin!(waiting);
+                    loop {
+                        tokio::select! {
+                            () = &mut waiting => break,
+                            // Nobody can tell: whoever asks need not wait for that.
+                            Some(question) = teller.questions.recv() => drop(question),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+const LIMITS: Limits = Limits {
+    // The rules of a whole namespace come in one message, so that they count from one moment.
+    message_bytes: 32 * 1024 * 1024,
+    calls: 1,
+    header_bytes: 16 * 1024,
+    ping_after: Duration::from_secs(10),
+    ping_time: Duration::from_secs(10),
+    write_stall_time: Duration::from_secs(30),
+};
+
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+
+/// A connection that lasted so long is no failure of the one before.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// Why the directory is not followed.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("cannot find the address of the directory {address}")]
+    Lookup { address: String, source: std::io::Error },
+    #[error("the directory {address} has no address")]
+    Nowhere { address: String },
+    #[error("cannot reach the directory")]
+    Dial { source: DialError },
+    #[error("cannot talk to the directory at {target}")]
+    Peer {
+        target: SocketAddr,
+        source: peer::PeerError,
+    },
+    #[error("the directory ended the stream")]
+    Call { source: Status },
+}

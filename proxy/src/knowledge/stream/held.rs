@@ -1,0 +1,180 @@
+//! Holds what a directory has told, and takes what it tells next, or says why not.
+
+use std::collections::BTreeMap;
+
+use ferrule_policy::{Cidr, Joined, Mesh, Policy, PolicyDocument, compile};
+use ferrule_wire::delta::{Mirror, Taken};
+use ferrule_wire::directory::{ADDRESS, BUNDLE, DENY_LIST, MESH, RULE, address, rule};
+use ferrule_wire::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
+use ferrule_wire::proto::google::protobuf::Any;
+
+use crate::knowledge::map::Map;
+
+/// What a directory has told of rules and addresses; it stays when the stream breaks. Trust goes elsewhere at once,
+/// so only its versions are held.
+#[derive(Debug)]
+pub(super) struct Held {
+    mesh: Mesh,
+    addresses: Mirror<Joined>,
+    rules: Mirror<PolicyDocument>,
+    ranges: Mirror<Vec<Cidr>>,
+    bundles: Mirror<()>,
+    denied: Mirror<()>,
+}
+
+/// What came of a response.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing to be used yet.
+    None,
+    /// Who lives where has changed.
+    Map,
+    /// The rules, or the ranges of the mesh, have changed.
+    Rules(Box<Policy>, Vec<PolicyDocument>),
+    /// Whom to trust has changed, and has been taken.
+    Trust,
+}
+
+impl Held {
+    /// Nothing yet, of the mesh that is otherwise as `mesh` says.
+    pub(super) fn new(mesh: Mesh) -> Self {
+        Self {
+            mesh,
+            addresses: Mirror::default(),
+            rules: Mirror::default(),
+            ranges: Mirror::default(),
+            bundles: Mirror::default(),
+            denied: Mirror::default(),
+        }
+    }
+
+    /// The types that are followed, in the order of asking: whom to trust, then who lives where, and the rules last,
+    /// which may be about somebody who has just come.
+    pub(super) const TYPES: [&'static str; 5] = [BUNDLE, DENY_LIST, MESH, ADDRESS, RULE];
+
+    /// What is held of a type, to resume from, with the names that were asked for.
+    pub(super) fn resume(&self, type_url: &str) -> (BTreeMap<String, String>, Vec<String>) {
+        match type_url {
+            ADDRESS => (
+                self.addresses.versions(),
+                self.addresses.asked().cloned().collect(),
+            ),
+            RULE => (self.rules.versions(), Vec::new()),
+            MESH => (self.ranges.versions(), Vec::new()),
+            BUNDLE => (self.bundles.versions(), Vec::new()),
+            DENY_LIST => (self.denied.versions(), Vec::new()),
+            _ => Default::default(),
+        }
+    }
+
+    /// Takes a response in; `trust` takes news of trust.
+    ///
+    /// # Errors
+    /// In words for the directory, when it cannot be used; then everything is as it was.
+    pub(super) fn take(
+        &mut self,
+        response: &DeltaDiscoveryResponse,
+        trust: impl Fn(&str, &DeltaDiscoveryResponse) -> Result<(), String>,
+    ) -> Result<News, String> {
+        let words =
+            |error: &(dyn std::error::Error + 'static)| ferrule_daemon::logging::Chain(error).to_string();
+        match response.type_url.as_str() {
+            ADDRESS => {
+                let read = |resource: &_| {
+                    read_resource(resource, |packed| {
+                        address::read(packed).map_err(|error| words(&error))
+                    })
+                };
+                Ok(match self.addresses.take(response, read)? {
+                    Taken::Part => News::None,
+                    Taken::Whole => News::Map,
+                })
+            }
+            RULE => {
+                let before = self.rules.clone();
+                let domain = self.mesh.trust_domain.clone();
+                let read = |resource: &_| {
+                    read_resource(resource, |packed| {
+                        rule::read(packed, &domain).map_err(|error| words(&error))
+                    })
+                };
+                match self.rules.take(response, read)? {
+                    Taken::Part => Ok(News::None),
+                    Taken::Whole => self.compiled().inspect_err(|_| self.rules = before),
+                }
+            }
+            MESH => {
+                let before = self.ranges.clone();
+                let read = |resource: &_| {
+                    read_resource(resource, |packed| {
+                        rule::read_mesh(packed).map_err(|error| words(&error))
+                    })
+                };
+                match self.ranges.take(response, read)? {
+                    Taken::Part => Ok(News::None),
+                    Taken::Whole => self.compiled().inspect_err(|_| self.ranges = before),
+                }
+            }
+            BUNDLE | DENY_LIST => {
+                trust(&response.type_url, response)?;
+                let held = if response.type_url == BUNDLE {
+                    &mut self.bundles
+                } else {
+                    &mut self.denied
+                };
+                let read = |_: &_| Ok::<_, String>(());
+                held.take(response, read).map(|_| News::Trust)
+            }
+            other => Err(format!("nobody asked for {other:?}")),
+        }
+    }
+
+    fn compiled(&self) -> Result<News, String> {
+        let policies: Vec<PolicyDocument> = self.rules.values().map(|(_, policy)| policy.clone()).collect();
+        let mut mesh = self.mesh.clone();
+        let told = self.ranges.values().flat_map(|(_, ranges)| ranges);
+        mesh.ranges.extend(told.cloned());
+        match compile(&policies, mesh) {
+            Ok(policy) => Ok(News::Rules(Box::new(policy), policies)),
+            Err(problems) => Err(problems.to_string()),
+        }
+    }
+
+    /// Whether everything has come at least once: before that, nothing is allowed, since a rule that is missing may be
+    /// the one that denies, and an address that is missing may be one of the mesh.
+    pub(super) fn is_complete(&self) -> bool {
+        self.addresses.is_complete()
+            && self.rules.is_complete()
+            && self.ranges.is_complete()
+            && self.bundles.is_complete()
+            && self.denied.is_complete()
+    }
+
+    /// Who lives where.
+    pub(super) fn map(&self) -> Map {
+        Map::new(self.addresses.values().map(|(_, joined)| joined))
+    }
+
+    /// The addresses that are held and asked for.
+    pub(super) fn addresses(&mut self) -> &mut Mirror<Joined> {
+        &mut self.addresses
+    }
+
+    /// How many rules are held.
+    pub(super) fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// The stream broke.
+    pub(super) fn interrupt(&mut self) {
+        self.addresses.interrupt();
+    }
+}
+
+/// A resource, whose name is told with what is wrong with it.
+fn read_resource<T>(
+    resource: &Resource,
+    read: impl FnOnce(Option<&Any>) -> Result<T, String>,
+) -> Result<T, String> {
+    read(resource.resource.as_ref()).map_err(|error| format!("{}: {error}", resource.name))
+}
