@@ -50,6 +50,8 @@ pub(crate) enum Command {
     /// Run a whole mesh on this machine: CA, directory, each workload behind its own sidecar
     Up(Up),
     Explain(Explain),
+    Join(Join),
+    Diagnose(Diagnose),
     /// Examine rules, and write those that traffic needs
     #[command(subcommand)]
     Policy(Policy),
@@ -90,6 +92,30 @@ pub(crate) struct Explain {
     /// Which rules, where not those of a running mesh.
     #[command(flatten)]
     pub(crate) files: RuleFiles,
+}
+
+/// Enter a mesh: enrol this host with a token, once
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples, on the CA's machine and then on the new host:
+  ferrule ca token create web-1 --id 'spiffe://shop.local/ns/shop/*' --address ca.shop.local:15010 > token
+  ferrule join token")]
+pub(crate) struct Join {
+    /// The token's file, - for standard input, or the token itself, which every user of the machine can then see
+    #[arg(value_name = "TOKEN")]
+    pub(crate) token: String,
+    /// Where to keep the host's key [default: in the state folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) host: Option<PathBuf>,
+}
+
+/// Pack what helps to understand a fault, without secrets, into an archive for a bug report
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  ferrule diagnose ferrule-report.tar.gz")]
+pub(crate) struct Diagnose {
+    /// The archive to make
+    #[arg(value_name = "FILE", default_value = "ferrule-report.tar.gz")]
+    pub(crate) file: PathBuf,
 }
 
 /// Rules that no running mesh tells of.

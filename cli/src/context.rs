@@ -37,6 +37,22 @@ impl Context {
         Ok(self.states.find(self.mesh.as_deref())?)
     }
 
+    /// Where this host keeps who it is in the mesh of that trust domain.
+    pub(crate) fn host_folder(&self, trust_domain: &str) -> Result<PathBuf, Failure> {
+        let folder = self.states.folder(trust_domain).ok_or_else(|| Failure::Usage {
+            message:
+                "neither FERRULE_STATE nor HOME says where to keep the host's key; name a folder with --host"
+                    .to_owned(),
+        })?;
+        Ok(folder.join("host"))
+    }
+
+    /// Does something that is over soon on this thread.
+    pub(crate) fn in_runtime<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(Failure::could_not("start"))?.block_on(work)
+    }
+
     /// Who is in the mesh that is meant, and under which rules: of files where some are named, else of the mesh that
     /// runs.
     pub(crate) fn picture(&self, files: &RuleFiles) -> Result<Picture, Failure> {

@@ -7,9 +7,11 @@
 mod arguments;
 mod ca;
 mod context;
+mod diagnose;
 mod example;
 mod explain;
 pub mod failure;
+mod join;
 mod picture;
 mod policy;
 pub mod print;
@@ -65,6 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        Command::Diagnose(arguments) => diagnose::run(arguments, context),
+        Command::Join(arguments) => join::run(arguments, context),
         Command::Explain(arguments) => explain::run(arguments, context),
         Command::Up(up) => up::run(up, context),
         Command::Policy(policy) => policy::run(policy, context),

@@ -99,7 +99,8 @@ impl Rules {
     }
 }
 
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files that `path` means: itself, or those of a folder that end in `.yaml` or `.yml`, by their names.
+pub(crate) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
