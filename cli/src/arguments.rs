@@ -1,12 +1,13 @@
 //! Describes the command line.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ferrule_document::parse_duration;
+use ferrule_identity::SpiffeId;
 use ferrule_shop::Target;
 
 use crate::print::Format;
@@ -49,6 +50,9 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run a whole mesh on this machine: CA, directory, each workload behind its own sidecar
     Up(Up),
+    Edges(Watched),
+    Tap(Tap),
+    Verify(Verify),
     Explain(Explain),
     Join(Join),
     Diagnose(Diagnose),
@@ -61,9 +65,79 @@ pub(crate) enum Command {
         after_long_help = "Example:\n  ferrule ca status\n  ferrule ca rotate --help"
     )]
     Ca(Ca),
+    /// Run a sidecar, or steer its redirect
+    #[command(
+        disable_help_flag = true,
+        hide = true,
+        after_long_help = "Example:\n  ferrule proxy run --config proxy.yaml"
+    )]
+    Proxy(Ca),
     /// Run one of the programs of the example that `ferrule up` shows
     #[command(subcommand, hide = true)]
     Example(Example),
+}
+
+/// Show who talks to whom since the start, with TLS, verdict, rule and bytes
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule edges
+  ferrule edges --control /run/ferrule/proxy.sock --output json")]
+pub(crate) struct Watched {
+    /// The debug socket of a sidecar; may be given several times [default: all of the running mesh]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Vec<PathBuf>,
+    /// Show what the caller's side has seen, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Show connections as they end, and those that have been open for a minute
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule tap
+  ferrule tap --denied --count 1 --output json")]
+pub(crate) struct Tap {
+    /// Which sidecars.
+    #[command(flatten)]
+    pub(crate) watched: Watched,
+    /// Only what was denied
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// End after so many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+/// Prove how one workload reaches another: a real handshake, what both sides show, and that nothing passes in clear
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule verify web api
+  ferrule verify web api --port 8080 --output json
+  ferrule verify --control /run/ferrule/proxy.sock --address 10.1.0.3:8080 --expect spiffe://shop.local/ns/shop/sa/api
+
+Ends with 0 when the connection is mutual TLS, is let through, and nothing passes in clear; with 1 when not.")]
+pub(crate) struct Verify {
+    /// The workload that calls
+    #[arg(value_name = "A", required_unless_present = "control", requires = "to")]
+    pub(crate) from: Option<String>,
+    /// The workload that is called, each copy of it
+    #[arg(value_name = "B")]
+    pub(crate) to: Option<String>,
+    /// The port of B [default: all that it names]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// The debug socket of the sidecar that calls, where it is of no running mesh
+    #[arg(long, value_name = "SOCKET", requires_all = ["address", "expect"], conflicts_with = "from")]
+    pub(crate) control: Option<PathBuf>,
+    /// What it calls
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "control")]
+    pub(crate) address: Option<SocketAddr>,
+    /// Who has to answer there
+    #[arg(long, value_name = "SPIFFE-ID", requires = "control", value_parser = SpiffeId::parse)]
+    pub(crate) expect: Option<SpiffeId>,
 }
 
 /// Say whether a connection would be let through, by which rule, and what would change that
@@ -163,6 +237,16 @@ Examples, after some days with `enforcement: audit` in the policies:
         #[command(flatten)]
         traffic: Traffic,
     },
+}
+
+impl RuleFiles {
+    /// The rules of the mesh that runs.
+    pub(crate) fn of_running() -> Self {
+        Self {
+            rules: Vec::new(),
+            trust_domain: None,
+        }
+    }
 }
 
 /// Traffic that sidecars have logged.

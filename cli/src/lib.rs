@@ -8,6 +8,7 @@ mod arguments;
 mod ca;
 mod context;
 mod diagnose;
+mod edges;
 mod example;
 mod explain;
 pub mod failure;
@@ -15,10 +16,14 @@ mod join;
 mod picture;
 mod policy;
 pub mod print;
+mod proxy;
 pub mod sidecar;
+mod sidecars;
 pub mod state;
+mod tap;
 mod traffic;
 mod up;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -69,6 +74,10 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Diagnose(arguments) => diagnose::run(arguments, context),
         Command::Join(arguments) => join::run(arguments, context),
+        Command::Edges(watched) => edges::run(watched, context),
+        Command::Tap(tap) => tap::run(tap, context),
+        Command::Verify(arguments) => verify::run(arguments, context),
+        Command::Proxy(arguments) => Ok(proxy::run(arguments)),
         Command::Explain(arguments) => explain::run(arguments, context),
         Command::Up(up) => up::run(up, context),
         Command::Policy(policy) => policy::run(policy, context),

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use ferrule_identity::Timestamp;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -163,6 +164,39 @@ impl Table {
     }
 }
 
+/// A number of bytes in the unit that makes it short: `812 B`, `3.4 KiB`.
+pub fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = None;
+    let mut tenths = u128::from(bytes) * 10;
+    for larger in units {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths /= 1024;
+        unit = Some(larger);
+    }
+    match unit {
+        None => format!("{bytes} B"),
+        Some(unit) => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+    }
+}
+
+/// How long from `now` until `then`, in the largest unit that fits: `in 3 h`, `20 d ago`, `now`.
+pub fn distance(then: Timestamp, now: Timestamp) -> String {
+    let span = |seconds: u64| match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    };
+    match (then.since(now).as_secs(), now.since(then).as_secs()) {
+        (0, 0) => "now".to_owned(),
+        (ahead, 0) => format!("in {}", span(ahead)),
+        (_, past) => format!("{} ago", span(past)),
+    }
+}
+
 fn row(cells: &[Cell], widths: &[usize], colours: bool) -> String {
     // Padding behind the last field that says something would only wrap narrow terminals.
     let last = cells.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
@@ -236,6 +270,32 @@ mod tests {
             table.render(true),
             "\u{1b}[2mA\u{1b}[0m   \u{1b}[2mB\u{1b}[0m\n\u{1b}[31mno\u{1b}[0m  x"
         );
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (3_500_000, "3.3 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn distances_have_one_unit() {
+        let now = Timestamp::from_unix(1_000_000);
+        for (seconds, text) in [
+            (0, "now"),
+            (5, "in 5 s"),
+            (90_000, "in 25 h"),
+            (-864_000, "10 d ago"),
+        ] {
+            assert_eq!(distance(Timestamp::from_unix(1_000_000 + seconds), now), text);
+        }
     }
 
     #[test]

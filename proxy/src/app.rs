@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::config::{CaptureConfig, Config, ProbesConfig};
 use crate::control::credentials::{Publisher, keep};
+use crate::control::probe::{self, prober};
 use crate::control::{debug, redirect};
 use crate::knowledge::folder::Folder;
 use crate::knowledge::stream::{Stream, Trust};
@@ -141,6 +142,9 @@ impl Proxy {
                 never(redirect::watch(Arc::clone(&config), token, latch)),
             );
         }
+        let (prober, jobs) = prober();
+        let orders = probe::serve(jobs, Arc::clone(&config), shared.material.clone());
+        spawn(&tasks, "probe orders", never(orders));
         let seen: Vec<Seen> = workers.iter().map(|worker| worker.seen.clone()).collect();
         let servers = ServerMetrics::register(&surroundings.metrics);
         if let Some(probes) = &config.probes {
@@ -153,6 +157,7 @@ impl Proxy {
             effective: surroundings.effective,
             credentials,
             clock: surroundings.clock.clone(),
+            prober,
         };
         let admin = debug::offer(admin, shown, surroundings.asking);
         let places = Places {

@@ -2,4 +2,5 @@
 
 pub mod credentials;
 pub mod debug;
+pub mod probe;
 pub mod redirect;

@@ -13,7 +13,7 @@ use raw::Raw;
 /// The order of a stream: the dialling side says [`open`](Self::open), the other one [`accept`](Self::accept) or
 /// [`refuse`](Self::refuse); then both send pieces and [`finish`](Self::finish), or [`reset`](Self::reset) at any
 /// time. Whether another stream may follow, [`is_reusable`](Self::is_reusable) tells.
-pub trait Framing {
+pub trait Framing: Send {
     /// How many bytes stand in front of each piece of the application's bytes.
     fn head(&self) -> usize;
 

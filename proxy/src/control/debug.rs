@@ -1,4 +1,4 @@
-//! Answers at the debug socket: connections, edges, lines as they come, settings, certificates, drain.
+//! Answers at the debug socket: connections, edges, lines as they come, settings, certificates, probes, drain.
 
 use std::sync::Arc;
 
@@ -6,11 +6,13 @@ use ferrule_credentials::Newest;
 use ferrule_daemon::admin::Admin;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::https::{Reply, reply, stream};
+use ferrule_daemon::logging::Chain;
 use ferrule_daemon::signals::{Asking, Signal};
 use ferrule_identity::CertificateInfo;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::probe::{Order, Prober};
 use crate::observe::book::Seen;
 use crate::observe::edges;
 use crate::observe::tap::{Tap, WATCHERS};
@@ -27,6 +29,8 @@ pub struct Shown {
     pub credentials: Newest,
     /// The time.
     pub clock: Clock,
+    /// Tries destinations out.
+    pub prober: Prober,
 }
 
 /// Adds what the sidecar shows and does to `admin`.
@@ -37,6 +41,7 @@ pub fn offer(admin: Admin, shown: Shown, asking: Asking) -> Admin {
         effective,
         credentials,
         clock,
+        prober,
     } = shown;
     let effective: Arc<str> = effective.into();
     let open = seen.clone();
@@ -60,10 +65,24 @@ pub fn offer(admin: Admin, shown: Shown, asking: Asking) -> Admin {
             reply(StatusCode::OK, "application/yaml", effective.to_string())
         })
         .view("/certificates", move || json_reply(&certificates(&credentials)))
+        .action("/probe", move |body| probe(&prober, &body))
         .action("/drain", move |_| {
             asking.send(Signal::Asked);
             reply(StatusCode::OK, "text/plain; charset=utf-8", "draining\n")
         })
+}
+
+fn probe(prober: &Prober, body: &[u8]) -> Reply {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    match Order::read(body).map(|order| prober.order(order)) {
+        Ok(Some(outcome)) => stream(StatusCode::OK, "application/json", outcome),
+        Ok(None) => reply(
+            StatusCode::TOO_MANY_REQUESTS,
+            TEXT,
+            "too many probes wait already\n",
+        ),
+        Err(error) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{}\n", Chain(&error))),
+    }
 }
 
 fn connections(seen: &[Seen]) -> Value {
