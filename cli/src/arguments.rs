@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ferrule_document::parse_duration;
-use ferrule_identity::SpiffeId;
+use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_shop::Target;
 
 use crate::print::Format;
@@ -50,6 +50,7 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run a whole mesh on this machine: CA, directory, each workload behind its own sidecar
     Up(Up),
+    Check(Check),
     Edges(Watched),
     Tap(Tap),
     Verify(Verify),
@@ -75,6 +76,39 @@ pub(crate) enum Command {
     /// Run one of the programs of the example that `ferrule up` shows
     #[command(subcommand, hide = true)]
     Example(Example),
+}
+
+/// Find what makes a mesh unsafe now, or will make it fail soon
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule check
+  ferrule check --fail-before 30d --guidance
+  ferrule check --control /run/ferrule/proxy.sock --ca https://ca.shop.local:15010 --bundle bundle.pem \\
+    --trust-domain shop.local
+
+It finds ports that another workload reaches in clear, a redirect that is missing, certificates that end (of the \
+workloads, the CA, the root), clocks that are off, workloads in permissive mode, bundles that are stale.
+Ends with 0 when there is nothing, 1 when there is something, 2 when not all could be looked at.")]
+pub(crate) struct Check {
+    /// Report roots and signing certificates that end sooner [default: 30d, or a fifth of a shorter life]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) fail_before: Option<Duration>,
+    /// Hold what is found against the controls of the hardening guidance
+    #[arg(long)]
+    pub(crate) guidance: bool,
+    /// The debug socket of a sidecar; may be given several times [default: all of the running mesh]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Vec<PathBuf>,
+    /// The CA's address, with --control
+    #[arg(long, value_name = "URL", requires_all = ["control", "bundle", "trust_domain"])]
+    pub(crate) ca: Option<String>,
+    /// Whom to believe to be that CA (PEM)
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// The trust domain of that CA
+    #[arg(long, value_name = "NAME", requires = "ca", value_parser = TrustDomain::parse)]
+    pub(crate) trust_domain: Option<TrustDomain>,
 }
 
 /// Show who talks to whom since the start, with TLS, verdict, rule and bytes

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod ca;
+mod check;
 mod context;
 mod diagnose;
 mod edges;
@@ -74,6 +75,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Diagnose(arguments) => diagnose::run(arguments, context),
         Command::Join(arguments) => join::run(arguments, context),
+        Command::Check(arguments) => check::run(arguments, context),
         Command::Edges(watched) => edges::run(watched, context),
         Command::Tap(tap) => tap::run(tap, context),
         Command::Verify(arguments) => verify::run(arguments, context),

@@ -32,7 +32,7 @@ fn words(line: &str) -> (String, usize) {
     let mut clean = String::with_capacity(line.len());
     let mut found = 0;
     let mut told = false;
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./+=".contains(c);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
     let mut rest = line;
     while let Some(first) = rest.chars().next() {
         let end = if is_part(first) {
@@ -51,12 +51,10 @@ fn words(line: &str) -> (String, usize) {
                 clean.push_str(piece);
             }
             let name = piece.to_ascii_lowercase();
-            // `token:`, `"password": `, `PASSPHRASE=`; `Bearer` goes before its token without a sign between.
+            // `token:`, `"password" : `, `PASSPHRASE=`; `Bearer` goes before its token without a sign between.
+            let sign = after.trim_start_matches(['"', '\\', ' ']);
             told = name == "bearer"
-                || (NAMES
-                    .iter()
-                    .any(|word| name.trim_end_matches('=').ends_with(word))
-                    && (name.ends_with('=') || after.trim_start_matches(['"', '\\']).starts_with(':')));
+                || (NAMES.iter().any(|word| name.ends_with(word)) && sign.starts_with([':', '=']));
         } else {
             if first == ',' || first == '{' || first == '[' {
                 told = false;

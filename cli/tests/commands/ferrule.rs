@@ -37,7 +37,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 /// A program that runs until this is dropped.
 pub(crate) struct Running {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Option<BufReader<ChildStdout>>,
 }
 
 impl Running {
@@ -48,14 +48,34 @@ impl Running {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = Some(lines);
         Self { child, lines }
+    }
+
+    /// Runs it with its output, and what it says besides, in a file.
+    pub(crate) fn logging(command: &mut Command, log: &std::path::Path) -> Self {
+        let file = std::fs::File::create(log).unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        Self {
+            child: child.spawn().unwrap(),
+            lines: None,
+        }
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) fn ended(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
     }
 
     /// The next line that begins with `start`, without that; fails at the end of the output.
     pub(crate) fn line(&mut self, start: &str) -> String {
+        let lines = self.lines.as_mut().expect("its output is not in a file");
         loop {
             let mut line = String::new();
-            if self.lines.by_ref().read_line(&mut line).unwrap() == 0 {
+            if lines.by_ref().read_line(&mut line).unwrap() == 0 {
                 panic!("ended without a line that begins with {start:?}");
             }
             if let Some(rest) = line.trim_end().strip_prefix(start) {

@@ -4,5 +4,7 @@
 
 mod example;
 mod ferrule;
+mod mesh;
 mod policy;
 mod rules;
+mod watching;

@@ -105,6 +105,8 @@ fn certificates(credentials: &Newest) -> Value {
                 json!({
                     "fingerprint": anchor.fingerprint().to_string(),
                     "not_after": anchor.lifetime().not_after().to_string(),
+                    "starts": anchor.lifetime().not_before().unix(),
+                    "ends": anchor.lifetime().not_after().unix(),
                 })
             });
             json!({
@@ -131,6 +133,7 @@ fn certificate(der: &rustls::pki_types::CertificateDer<'_>) -> Value {
         Ok(info) => json!({
             "subject": info.subject, "issuer": info.issuer, "uris": info.uris,
             "serial": info.serial.to_string(), "not_after": info.lifetime.not_after().to_string(),
+            "starts": info.lifetime.not_before().unix(), "ends": info.lifetime.not_after().unix(),
         }),
         Err(error) => json!({ "unreadable": error.to_string() }),
     }

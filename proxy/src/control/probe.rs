@@ -28,6 +28,8 @@ use crate::tls::material::Material;
 pub struct Order {
     address: UpstreamAddr,
     expected: SpiffeId,
+    /// Whether it is enough to know who is there, and not whether the stream is taken.
+    is_brief: bool,
 }
 
 /// An order, with who waits for what comes of it.
@@ -48,7 +50,8 @@ pub fn prober() -> (Prober, mpsc::Receiver<Job>) {
 }
 
 impl Order {
-    /// Reads `{"address": "10.1.0.3:8080", "expected": "spiffe://…"}`.
+    /// Reads `{"address": "10.1.0.3:8080", "expected": "spiffe://…"}`; `"brief": true` leaves out whether
+    /// the stream is taken.
     ///
     /// # Errors
     /// When it is something else.
@@ -59,6 +62,7 @@ impl Order {
         Ok(Self {
             address: UpstreamAddr::new(address.ok_or(OrderError::Address)?),
             expected: expected.and_then(Result::ok).ok_or(OrderError::Expected)?,
+            is_brief: order["brief"] == true,
         })
     }
 }
@@ -98,10 +102,8 @@ async fn probe(order: &Order, config: &Config, material: Option<&Material>) -> V
         "target": order.address.to_string(),
         "expected": order.expected.as_str(),
     });
-    let mutual = mutual(order, config, material).await;
-    let plaintext = plaintext(order, config).await;
-    told["mutual"] = mutual;
-    told["plaintext"] = plaintext;
+    told["mutual"] = mutual(order, config, material).await;
+    told["plaintext"] = plaintext(order, config).await;
     told
 }
 
@@ -109,7 +111,11 @@ async fn mutual(order: &Order, config: &Config, material: &Material) -> Value {
     let began = Instant::now();
     let tcp = match dial(order.address, &config.dialing()).await {
         Ok(tcp) => tcp,
-        Err(error) => return json!({ "established": false, "error": Chain(&error).to_string() }),
+        Err(error) => {
+            return json!({
+                "established": false, "reason": "unreachable", "error": Chain(&error).to_string(),
+            });
+        }
     };
     let limit = config.limits.handshake;
     let expected = order.expected.clone();
@@ -134,6 +140,9 @@ async fn mutual(order: &Order, config: &Config, material: &Material) -> Value {
         "tls_group": agreed.group,
         "tls_cipher": agreed.cipher,
     });
+    if order.is_brief {
+        return told;
+    }
     let (admitted, detail) = admitted(secured, limit).await;
     told["admitted"] = admitted.into();
     told["detail"] = detail.into();
@@ -182,7 +191,7 @@ async fn plaintext(order: &Order, config: &Config) -> Value {
         Ok(tcp) => tcp,
         Err(error) => return told("unreachable", Chain(&error).to_string()),
     };
-    if let Err(error) = tcp.write_all(b"\r\n\r\n").await {
+    if let Err(error) = tcp.write_all(b"GET / HTTP/1.0\r\n\r\n").await {
         return told("refused", error.to_string());
     }
     match timeout(SETTLED, first_byte(&mut tcp)).await {
