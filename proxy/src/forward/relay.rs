@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
+use tokio::task::consume_budget;
 
 use super::pipe::Pipe;
 use crate::buffer::Buffer;
@@ -346,6 +347,8 @@ async fn plain_flow(
             add(count, taken);
             pipe.empty(to.as_ref()).await.map_err(broken(other))?;
             appetite.learn_spliced(taken);
+            // What goes through a pipe is not counted by itself, and a fast stream would never let others go on.
+            consume_budget().await;
             continue;
         }
         let mut room = Buffer::lent();
@@ -383,6 +386,11 @@ async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io
         })
     })
     .await?;
+    if read.is_none() {
+        // Also a task that has used up its turn reads nothing, while the socket stays readable: it must let others
+        // go on here, or it would ask for ever.
+        consume_budget().await;
+    }
     room.advance(read.unwrap_or(0));
     Ok(read)
 }

@@ -374,3 +374,44 @@ async fn a_reset_in_the_middle_of_much_is_one() {
     })
     .await;
 }
+
+// A stream that is always faster than its relay must not keep the worker from everything else.
+#[test]
+fn a_relay_whose_turn_is_used_up_lets_others_go_on() {
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+    // On a thread of its own: where it fails, it never ends.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut client, mut outer) = pair().await;
+            let (mut inner, mut server) = pair().await;
+            client.write_all(b"hello").await.unwrap();
+            client.shutdown().await.unwrap();
+            outer.readable().await.unwrap();
+            let (outer, _) = outer.split();
+            let (_, inner) = inner.split();
+            let moved = AtomicU64::new(0);
+            let mut flow = pin!(plain_flow(outer, Leg::Outer, inner, Box::default(), &moved));
+            let used_up = poll_fn(|context| {
+                while tokio::task::coop::has_budget_remaining() {
+                    if let Poll::Ready(turn) = tokio::task::coop::poll_proceed(context) {
+                        turn.made_progress();
+                    }
+                }
+                Poll::Ready(flow.as_mut().poll(context).is_pending())
+            });
+            assert!(used_up.await, "it waits for its next turn");
+            flow.await.unwrap();
+            let mut heard = Vec::new();
+            server.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"hello");
+        });
+        done.send(()).unwrap();
+    });
+    is_done
+        .recv_timeout(Duration::from_secs(20))
+        .expect("the relay gives its turn back");
+}
