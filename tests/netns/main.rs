@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crowds;
 mod egress;
+mod peers;
+mod places;
 mod programs;
+mod replicas;
+mod restarts;
 mod wire;

@@ -97,9 +97,14 @@ impl Authority {
         files
     }
 
-    /// Writes another certificate with another key in the place of the old ones.
+    /// Writes another certificate with another key in the place of the old ones; it lives for `life` from now.
     pub fn renew(&self, files: &Files, id: &str, life: Duration) {
-        let now = OffsetDateTime::now_utc();
+        self.renew_aged(files, id, Duration::from_secs(60), life + Duration::from_secs(60));
+    }
+
+    /// As [`Authority::renew`]; the certificate was made `age` ago, to live for `life` from then.
+    pub fn renew_aged(&self, files: &Files, id: &str, age: Duration, life: Duration) {
+        let made = OffsetDateTime::now_utc() - age;
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "workload");
         params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
@@ -110,8 +115,8 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = now - Duration::from_secs(60);
-        params.not_after = now + life;
+        params.not_before = made;
+        params.not_after = made + life;
         let key = key();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         fs::write(&files.chain, certificate.pem()).unwrap();

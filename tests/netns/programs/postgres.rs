@@ -85,7 +85,11 @@ fn postgresql_serves_pgbench_over_both_families() {
         }
         for sidecar in [&out, &into] {
             sidecar.counts(
-                &["connections_total", "tls=\"mutual\"", "reason=\"finished\""],
+                &[
+                    "ferrule_connections_total",
+                    "tls=\"mutual\"",
+                    "reason=\"finished\"",
+                ],
                 100.0,
             );
             assert_eq!(sidecar.count(&["plaintext_total"]), 0.0);

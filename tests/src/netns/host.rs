@@ -125,7 +125,8 @@ impl Host {
                 command
             }
         };
-        command.arg(program.as_ref()).env("HOME", &self.folder);
+        command.arg(program.as_ref());
+        command.env("HOME", &self.folder).env("TMPDIR", &self.folder);
         command
     }
 

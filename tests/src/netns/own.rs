@@ -109,4 +109,4 @@ const INSIDE: &str = "FERRULE_TEST_ALONE";
 const PROXY: &str = "FERRULE_TEST_PROXY";
 
 /// More than any test takes, less than a person waits.
-const MOST_SECONDS: &str = "300";
+const MOST_SECONDS: &str = "600";

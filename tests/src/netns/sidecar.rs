@@ -89,6 +89,18 @@ impl Sidecar {
         &mut self.process
     }
 
+    /// Lowers the limit on its open files to `more` above what it has open now.
+    pub fn spare_descriptors(&self, more: usize) {
+        let id = self.process.id();
+        let limit = fs::read_dir(format!("/proc/{id}/fd")).unwrap().count() + more;
+        // Under its own user id: to limit somebody else's process needs a privilege that a container may lack.
+        let mut command = match self.host.ids() {
+            Ids::All => self.host.command_as(USER),
+            Ids::One => self.host.command("env"),
+        };
+        run(command.args(["prlimit", "--pid", &id.to_string(), &format!("--nofile={limit}")]));
+    }
+
     /// All lines that it has logged, from earlier starts too.
     pub fn lines(&self) -> Vec<Value> {
         let said = self.process.said();
