@@ -1,6 +1,7 @@
 //! The program `ferrule-benches`: measures Ferrule, each figure beside its yardstick in one run.
 
 mod ca;
+mod directory;
 mod figures;
 mod process;
 
@@ -26,6 +27,8 @@ struct Cli {
 enum Bench {
     /// The CA: issues a second, delays, a thousand proxies at once, step-ca beside it
     Ca(ca::Options),
+    /// The directory: how fast a change reaches every proxy, and what a proxy costs
+    Directory(directory::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     };
     let measured = match &cli.bench {
         Bench::Ca(options) => ca::run(options),
+        Bench::Directory(options) => directory::run(options),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,

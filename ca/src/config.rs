@@ -48,6 +48,8 @@ pub struct Config {
     pub servers: Vec<(SpiffeId, Vec<ServingName>)>,
     /// Where service-account tokens are reviewed; `None` when they are not taken.
     pub kubernetes: Option<KubernetesConfig>,
+    /// The directory that knows which proxies hold which bundle; `None` where there is none.
+    pub directory: Option<DirectoryConfig>,
     /// The file that holds the passphrase of the keys; `None` means the `kek` file of the data folder.
     pub passphrase_file: Option<PathBuf>,
     /// What one caller, one address and one connection may use up.
@@ -140,6 +142,15 @@ pub struct ConfigMapName {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+/// The directory that knows which proxies hold which bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryConfig {
+    /// Where it listens, each `HOST:PORT`; all of them are asked.
+    pub addresses: Vec<String>,
+    /// Who must answer there; `None` means `spiffe://DOMAIN/ns/ferrule-system/sa/ferrule-directory`.
+    pub id: Option<SpiffeId>,
 }
 
 /// What one caller, one address and one connection may use up.

@@ -4,6 +4,7 @@
 //! and records, with the certificates of [`authority`] and in the [`ledger`]. [`instance`] opens what a CA's folder
 //! holds, [`app`] serves it, `commands` is the program's face.
 
+pub mod acknowledged;
 pub mod api;
 pub mod app;
 pub mod attest;

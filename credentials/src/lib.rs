@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod connection;
+pub mod directory;
 pub mod evidence;
 pub mod files;
 pub mod join;

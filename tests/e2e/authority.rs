@@ -87,6 +87,11 @@ impl Authority {
 
     /// A join token for whatever identity in the namespace `shop`.
     pub(crate) async fn token(&self) -> JoinToken {
+        self.token_for("spiffe://shop.test/ns/shop/*").await
+    }
+
+    /// A join token for what `identities` says.
+    pub(crate) async fn token_for(&self, identities: &str) -> JoinToken {
         let instance = self.instance().await;
         let token = JoinToken {
             addresses: vec![format!("127.0.0.1:{}", self.port)],
@@ -100,7 +105,7 @@ impl Authority {
                 .collect(),
             name: format!("host-{:08x}", rand::random::<u32>()),
             secret: JoinSecret::from_bytes(rand::random()),
-            identities: vec!["spiffe://shop.test/ns/shop/*".to_owned()],
+            identities: vec![identities.to_owned()],
             expires: instance.now().plus(Duration::from_secs(3600)),
         };
         let event = TokenCreated {
@@ -125,7 +130,13 @@ impl Authority {
         instance.close().await.unwrap();
     }
 
-    async fn instance(&self) -> Instance {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The CA in this process, as its commands open it.
+    pub(crate) async fn instance(&self) -> Instance {
         let config = config_in(self.home.path(), self.port);
         Instance::open(config, self.clock.clone(), false).await.unwrap()
     }

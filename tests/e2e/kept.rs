@@ -226,3 +226,15 @@ async fn a_host_is_kept_on_disk_and_comes_back() {
     ferrule_credentials::store::write(folder.path(), &certificate, &bundle).unwrap();
     assert!(folder.path().join("svid.pem").exists());
 }
+
+/// Waits until `state` holds.
+pub(crate) async fn until(mut state: impl FnMut() -> bool) {
+    let waiting = async {
+        while !state() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("the state comes");
+}

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::cli::{Common, Rotate};
 use super::init::{authority, read, read_key};
 use super::{Failure, again, open, tell};
-use crate::authority::RootSource;
+use crate::acknowledged::Reported;
+use crate::authority::{Acknowledgements, RootSource};
 
 pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Failure> {
     let ca = open(common).await?;
@@ -35,8 +36,18 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
         }
         Rotate::Activate => {
             // Who lags is for the directory to say; without it nobody can, and the CA refuses.
+            let reported = match &ca.config.directory {
+                Some(directory) => {
+                    let reported = Reported::new(&ca, directory).await;
+                    Some(reported.map_err(Failure::could_not("ask the directory"))?)
+                }
+                None => None,
+            };
+            let reported = reported
+                .as_ref()
+                .map(|reported| reported as &dyn Acknowledgements);
             ca.authorities
-                .activate_root(None, by)
+                .activate_root(reported, by)
                 .await
                 .map_err(authority("activate the new root"))?;
             tell(&format!(

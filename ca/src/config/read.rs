@@ -11,8 +11,8 @@ use ferrule_document::{Fields, Item};
 use ferrule_identity::{KeyAlgorithm, SpiffeId, TrustDomain};
 
 use super::{
-    Config, ConfigMapName, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig, ServingName,
-    SigningConfig,
+    Config, ConfigMapName, DirectoryConfig, KubernetesConfig, LeafConfig, LimitsConfig, Profile, RootConfig,
+    ServingName, SigningConfig,
 };
 use crate::crypto::CryptoProfile;
 
@@ -42,6 +42,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     });
     let servers = fields.default("servers", "[]", |item| item.list(|item| item.fields(server)));
     let kubernetes = fields.optional("kubernetes", |item| item.fields(kubernetes));
+    let directory = fields.optional("directory", |item| item.fields(directory));
     let keys = fields.default("keys", "{}", |item| item.fields(keys));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
     let stop = fields.default("stop", "{}", |item| item.fields(stop));
@@ -62,6 +63,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         admins: admins?,
         servers: servers?,
         kubernetes: kubernetes?,
+        directory: directory?,
         passphrase_file: keys?,
         limits: limits?,
         stop: stop?,
@@ -282,6 +284,15 @@ fn limits(fields: &mut Fields<'_>) -> Option<LimitsConfig> {
 
 fn rate(item: &Item<'_>) -> Option<NonZeroU32> {
     item.integer(1..=1_000_000).and_then(NonZeroU32::new)
+}
+
+fn directory(fields: &mut Fields<'_>) -> Option<DirectoryConfig> {
+    let addresses = fields.required("addresses", |item| item.non_empty_list(|item| item.text()));
+    let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
+    Some(DirectoryConfig {
+        addresses: addresses?,
+        id: id?,
+    })
 }
 
 fn stop(fields: &mut Fields<'_>) -> Option<StopLimits> {
