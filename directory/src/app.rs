@@ -166,7 +166,10 @@ impl Served {
 
         let admin = Admin::new(readiness.clone(), metrics, levels);
         let admin = control::actions(admin, proxies.clone(), faults, effective, clock.clone(), asking);
-        let admin = start_admin(admin, &config, &clock, &servers)?;
+        let mut admin = start_admin(admin, &config, &clock, &servers)?;
+        if let Some(admin) = &mut admin {
+            admin.watch(&tasks);
+        }
         let program = Program {
             tasks,
             inbound: drain,

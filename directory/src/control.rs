@@ -22,14 +22,14 @@ pub fn actions(
     asking: Asking,
 ) -> Admin {
     admin
-        .action("/proxies", move |_| {
+        .view("/proxies", move || {
             let now = Timestamp::from_unix(clock.unix());
             let listed = proxies.list(now);
             let proxies: Vec<Value> = listed.proxies.iter().map(proxy).collect();
             json_reply(&json!({ "time": listed.time, "proxies": proxies }))
         })
-        .action("/faults", move |_| json_reply(&json!(*faults.borrow())))
-        .action("/config", move |_| {
+        .view("/faults", move || json_reply(&json!(*faults.borrow())))
+        .view("/config", move || {
             reply(StatusCode::OK, "application/yaml", effective.clone())
         })
         .action("/drain", move |_| {
