@@ -108,6 +108,14 @@ async fn a_directory_that_is_away_changes_nothing() {
     shop.mesh.kill().await;
     shop.mesh
         .write("rules.yaml", &ALLOW.replace("sa/web", "sa/other"));
+    let is_away = || {
+        shop.web
+            .metrics
+            .encode()
+            .unwrap()
+            .contains("ferrule_directory_connected 0")
+    };
+    until(is_away).await;
     assert!(open(shop.door()).is_some(), "what it told last stays in force");
     kept.write_all(b"still").unwrap();
     kept.read_exact(&mut [0; 5]).unwrap();
