@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Tap(Tap),
     Verify(Verify),
     Explain(Explain),
+    Run(Run),
     Join(Join),
     Diagnose(Diagnose),
     /// Examine rules, and write those that traffic needs
@@ -200,6 +201,55 @@ pub(crate) struct Explain {
     /// Which rules, where not those of a running mesh.
     #[command(flatten)]
     pub(crate) files: RuleFiles,
+}
+
+/// Run one program with a sidecar beside it
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples, on a host that has joined:
+  ferrule run --identity spiffe://shop.local/ns/shop/sa/web \\
+    --upstream 127.0.0.1:8080=192.0.2.7:9443=spiffe://shop.local/ns/shop/sa/api -- ./web
+  ferrule run --identity spiffe://shop.local/ns/shop/sa/api --serve 0.0.0.0:9443=127.0.0.1:8080 \\
+    --rules policies/ -- ./api
+
+Ends as the program ends; when the sidecar ends first, the program is ended, too.")]
+pub(crate) struct Run {
+    /// Who the program is
+    #[arg(long, value_name = "SPIFFE-ID", value_parser = SpiffeId::parse)]
+    pub(crate) identity: SpiffeId,
+    /// A port of loopback that leads to a service, or to an address where exactly this identity must answer
+    #[arg(long = "upstream", value_name = "LISTEN=TARGET[=SPIFFE-ID]")]
+    pub(crate) upstreams: Vec<String>,
+    /// Where peers call, and where the program listens
+    #[arg(long = "serve", value_name = "LISTEN=PROGRAM")]
+    pub(crate) serves: Vec<String>,
+    /// The folder of rules, and of who lives where; without one nobody may call
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) rules: Option<PathBuf>,
+    /// The folder with this host's key [default: where ferrule join puts it]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "chain")]
+    pub(crate) host: Option<PathBuf>,
+    /// Take certificates from files that somebody else keeps: the chain (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["key", "bundle"])]
+    pub(crate) chain: Option<PathBuf>,
+    /// The key of --chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "chain")]
+    pub(crate) key: Option<PathBuf>,
+    /// Whom to trust, with --chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "chain")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// The name in log lines [default: the service account]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A label that rules select by, beside app=SERVICE-ACCOUNT; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Where the sidecar's lines go [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// The program with its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// Enter a mesh: enrol this host with a token, once

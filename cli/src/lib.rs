@@ -18,6 +18,7 @@ mod picture;
 mod policy;
 pub mod print;
 mod proxy;
+mod run;
 pub mod sidecar;
 mod sidecars;
 pub mod state;
@@ -74,6 +75,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Diagnose(arguments) => diagnose::run(arguments, context),
+        Command::Run(arguments) => run::run(arguments, context),
         Command::Join(arguments) => join::run(arguments, context),
         Command::Check(arguments) => check::run(arguments, context),
         Command::Edges(watched) => edges::run(watched, context),

@@ -107,11 +107,15 @@ impl Tapping<'_> {
         } else {
             ""
         };
-        let why = [word("rule"), word("reason"), word("detail")]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ");
+        // The sentence names the rule and says that it was denied.
+        let why = match word("detail") {
+            "" => [word("rule"), word("reason")]
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
+            detail => detail.to_owned(),
+        };
         let text = format!(
             "{} {} -> {}:{}  {} {}  {} sent, {} answered, {} ms{open}  {}",
             printer.paint(Tone::Faint, time),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use ferrule_policy::Action;
 use serde_json::json;
 
 use super::watched;
@@ -20,25 +21,28 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
             kind.verdict != "none" && (kind.direction == "inbound" || kind.destination.is_empty())
         })
     };
+    let denying: Vec<String> = picture
+        .policy
+        .rules()
+        .filter(|rule| rule.action == Action::Deny)
+        .map(ToString::to_string)
+        .collect();
     let mut by_rule: BTreeMap<String, u64> =
         picture.policy.rules().map(|rule| (rule.to_string(), 0)).collect();
     let mut edges: BTreeMap<(&str, &str, u16, &str, &str), u64> = BTreeMap::new();
     for (kind, _, count) in judged() {
-        if !kind.rule.is_empty() {
-            *by_rule.entry(kind.rule.clone()).or_default() += count;
+        // A refusal for want of a rule names the nearest one, which has not decided anything.
+        let decided = kind.verdict != "deny" || denying.contains(&kind.rule);
+        let rule = if decided { kind.rule.as_str() } else { "" };
+        if !rule.is_empty() {
+            *by_rule.entry(rule.to_owned()).or_default() += count;
         }
         let pod = if kind.direction == "inbound" {
             kind.pod.as_str()
         } else {
             kind.called()
         };
-        let edge = (
-            kind.caller(),
-            pod,
-            kind.port,
-            kind.verdict.as_str(),
-            kind.rule.as_str(),
-        );
+        let edge = (kind.caller(), pod, kind.port, kind.verdict.as_str(), rule);
         *edges.entry(edge).or_default() += count;
     }
     let current: Vec<String> = picture.policy.rules().map(ToString::to_string).collect();

@@ -65,6 +65,22 @@ impl Running {
         }
     }
 
+    /// Runs it with an input that stays open until it is closed.
+    pub(crate) fn piped(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Some(BufReader::new(child.stdout.take().unwrap()));
+        Self { child, lines }
+    }
+
+    /// Ends its input.
+    pub(crate) fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Waits for its end; its exit code.
     pub(crate) fn ended(&mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()

@@ -7,4 +7,6 @@ mod ferrule;
 mod mesh;
 mod policy;
 mod rules;
+mod run;
+mod units;
 mod watching;

@@ -205,7 +205,7 @@ fn the_report_counts_what_each_rule_did() {
     let log = place.log(&[
         line("web", "allow", "shop/api rule 1"),
         line("web", "allow", "shop/api rule 1"),
-        line("intruder", "deny", ""),
+        line("intruder", "deny", "shop/api rule 1"),
     ]);
     let arguments = ["policy", "report", "--log", log.to_str().unwrap()];
     let ended = place.run(&arguments);

@@ -1,0 +1,179 @@
+//! `ferrule run` and `ferrule join`: one program with its sidecar, and a host that enters.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use ferrule_tests::pki::Authority;
+
+use crate::ferrule::{Running, ferrule, run};
+use crate::mesh::until;
+
+const RULE: &str = "\
+apiVersion: ferrule.dev/v1alpha1
+kind: AccessPolicy
+metadata: { namespace: shop, name: store }
+spec:
+  workloads: { labels: { app: store } }
+  action: allow
+  rules:
+  - from: [{ identities: [spiffe://shop.local/ns/shop/sa/web] }]
+";
+
+/// The arguments that name the certificate files of `name`.
+fn files(authority: &Authority, folder: &Path, name: &str) -> Vec<String> {
+    let id = format!("spiffe://shop.local/ns/shop/sa/{name}");
+    let files = authority.files(folder, name, &id, Duration::from_secs(80_000));
+    let path = |path: &Path| path.display().to_string();
+    [
+        ["--identity", &id],
+        ["--chain", &path(&files.chain)],
+        ["--key", &path(&files.key)],
+        ["--bundle", &path(&files.bundle)],
+    ]
+    .into_iter()
+    .flatten()
+    .map(str::to_owned)
+    .collect()
+}
+
+fn call(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(b"GET /items HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// A port that nobody listens at now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_program_is_reached_through_the_sidecar_beside_it_and_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let rules = folder.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("store.yaml"), RULE).unwrap();
+    let (mesh_port, app_port, web_port) = (free_port(), free_port(), free_port());
+    let program = env!("CARGO_BIN_EXE_ferrule");
+
+    let mut arguments = vec!["run".to_owned()];
+    arguments.extend(files(&authority, folder.path(), "store"));
+    arguments.extend([
+        format!("--serve=127.0.0.1:{mesh_port}=127.0.0.1:{app_port}"),
+        format!("--rules={}", rules.display()),
+        format!("--log={}", folder.path().join("store.log").display()),
+    ]);
+    arguments.extend(["--", program, "example", "store"].map(str::to_owned));
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = ferrule(&words);
+    command.env("PORT", app_port.to_string()).env("HOST", "127.0.0.1");
+    let mut store = Running::start(&mut command);
+    store.line("listening on ");
+
+    let mut arguments = vec!["run".to_owned()];
+    arguments.extend(files(&authority, folder.path(), "web"));
+    let id = "spiffe://shop.local/ns/shop/sa/store";
+    arguments.push(format!(
+        "--upstream=127.0.0.1:{web_port}=127.0.0.1:{mesh_port}={id}"
+    ));
+    arguments.push(format!("--log={}", folder.path().join("web.log").display()));
+    arguments.extend(["--", "sh", "-c", "echo begun; read line; exit 7"].map(str::to_owned));
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = ferrule(&words);
+    command.env("PATH", "/usr/bin:/bin");
+    let mut web = Running::piped(&mut command);
+    web.line("begun");
+    until("the store is reached through both sidecars", || {
+        call(web_port).is_some_and(|answer| answer.contains("umbrella"))
+    });
+    until("the connection is on record", || {
+        let log = fs::read_to_string(folder.path().join("store.log")).unwrap();
+        log.contains("\"src_id\":\"spiffe://shop.local/ns/shop/sa/web\"")
+    });
+    web.close_input();
+    assert_eq!(web.ended(), 7, "as its program");
+    assert!(call(web_port).is_none(), "its sidecar is gone with it");
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_next_step() {
+    let id = "spiffe://shop.local/ns/shop/sa/web";
+    let serve = "--serve=127.0.0.1:9443=127.0.0.1:8080";
+    let stranger = run(&mut ferrule(&["run", "--identity", id, serve, "--", "true"]));
+    assert_eq!(stranger.code, 64);
+    assert!(
+        stranger.err.contains("join first: ferrule join TOKEN"),
+        "{}",
+        stranger.err
+    );
+    let idle = run(&mut ferrule(&["run", "--identity", id, "--", "true"]));
+    assert_eq!(idle.code, 64);
+    assert!(idle.err.contains("--upstream"), "{}", idle.err);
+}
+
+#[test]
+fn a_host_joins_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("ca");
+    let (data, port) = (data.to_str().unwrap(), free_port());
+    let listen = format!("127.0.0.1:{port}");
+    let ca = |arguments: &[&str]| {
+        let mut command = ferrule(&[&["ca", "--data", data], arguments].concat());
+        command.env("FERRULE_CA__ADMIN__ENABLED", "false");
+        command
+    };
+    let made = run(&mut ca(&["init", "--trust-domain", "shop.local"]));
+    assert_eq!(made.code, 0, "{}", made.err);
+    let token = [
+        "token",
+        "create",
+        "host-1",
+        "--id",
+        "spiffe://shop.local/ns/shop/*",
+        "--address",
+        &listen,
+    ];
+    let token = run(&mut ca(&token));
+    assert_eq!(token.code, 0, "{}", token.err);
+    let file = folder.path().join("token");
+    fs::write(&file, &token.out).unwrap();
+    let log = folder.path().join("ca.log");
+    let _serving = Running::logging(&mut ca(&["serve", "--listen", &listen]), &log);
+    until("the CA listens", || TcpStream::connect(&listen).is_ok());
+
+    let join = || {
+        let mut command = ferrule(&["join", file.to_str().unwrap()]);
+        command.env("FERRULE_STATE", folder.path().join("state"));
+        run(&mut command)
+    };
+    let joined = join();
+    assert_eq!(joined.code, 0, "{}", joined.err);
+    assert!(
+        joined.out.starts_with("joined shop.local as the host host-1"),
+        "{}",
+        joined.out
+    );
+    let host = folder.path().join("state/shop.local/host");
+    for name in ["host.json", "host_key.pem", "host_bundle.json"] {
+        assert!(host.join(name).exists(), "{name}");
+    }
+    let again = join();
+    assert_eq!(again.code, 64);
+    assert!(
+        again.err.contains("has joined shop.local already"),
+        "{}",
+        again.err
+    );
+    fs::remove_dir_all(&host).unwrap();
+    let used = join();
+    assert_eq!(used.code, 2, "the token is used up: {}", used.err);
+    assert!(!host.join("host.json").exists());
+}
