@@ -25,6 +25,7 @@ nginx                nginx         HTTP/1.1 and HTTP/2
 nghttp2-client       h2load        a load of both
 openssh-server       sshd          a session that stays
 openssh-client       ssh           … and its client
+systemd              systemd-analyze  reads the units in deploy/systemd
 '
 
 # BetterTLS, path-building and name-constraint cases: the newest version of its Go module, and what that needs.

@@ -109,17 +109,15 @@ fn start_sidecar(arguments: &Run, settings: &Path) -> Result<Child, Failure> {
     command.spawn().map_err(Failure::could_not("start the sidecar"))
 }
 
+/// Starts the program, tied to this process: killed, it takes the program with it.
 fn start_program(arguments: &Run) -> Result<Child, Failure> {
-    let Some((name, rest)) = arguments.program.split_first() else {
-        return Err(Failure::Usage {
-            message: "name a program behind --".to_owned(),
-        });
-    };
-    Command::new(name)
-        .args(rest)
+    let name = arguments.program.first().map(|name| name.to_string_lossy());
+    Command::new("/proc/self/exe")
+        .args([parts::WORD, parts::TIED, "program"])
+        .args(&arguments.program)
         .kill_on_drop(true)
         .spawn()
-        .map_err(Failure::could_not(format!("start {}", name.to_string_lossy())))
+        .map_err(Failure::could_not(format!("start {}", name.unwrap_or_default())))
 }
 
 async fn until_ready(socket: &Socket) {

@@ -21,7 +21,7 @@ use super::{inside, probe};
 pub(crate) const WORD: &str = "__part";
 
 /// Ends with its parent process. For parts that no process id namespace holds.
-const TIED: &str = "--tied";
+pub(crate) const TIED: &str = "--tied";
 
 /// Runs the part that `arguments` name, which are what followed [`WORD`].
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
         Some("init") => ended(init::run(rest, init::Step::Outside)),
         Some("init-inside") => ended(init::run(rest, init::Step::Inside)),
         Some("exec") => ended(exec::run(rest)),
+        Some("program") => ended(exec::program(rest)),
         _ => fail("no such part"),
     }
 }

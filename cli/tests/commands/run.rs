@@ -99,6 +99,10 @@ fn a_program_is_reached_through_the_sidecar_beside_it_and_ends_with_it() {
         log.contains("\"src_id\":\"spiffe://shop.local/ns/shop/sa/web\"")
     });
     web.close_input();
+    drop(store);
+    until("what was killed has taken its program with it", || {
+        TcpStream::connect(("127.0.0.1", app_port)).is_err()
+    });
     assert_eq!(web.ended(), 7, "as its program");
     assert!(call(web_port).is_none(), "its sidecar is gone with it");
 }

@@ -44,6 +44,17 @@ pub(super) fn run(arguments: &[OsString]) -> Result<ExitCode, PartError> {
     Err(PartError::doing(format!("run {}", program.display()))(refused))
 }
 
+/// `PROGRAM [ARGUMENT …]`: becomes a program as it is, which ends with its parent as this process does.
+pub(super) fn program(arguments: &[OsString]) -> Result<ExitCode, PartError> {
+    let Some((program, rest)) = arguments.split_first() else {
+        return Err(PartError::doing("read the program's command")(io::Error::from(
+            io::ErrorKind::InvalidInput,
+        )));
+    };
+    let refused = Command::new(program).args(rest).exec();
+    Err(PartError::doing(format!("run {}", program.display()))(refused))
+}
+
 /// Enters a user namespace of its own, under a user id that is not 0: the next program has no capability in it, and
 /// never had one outside. Files belong to whom they belonged before.
 fn drop_capabilities() -> Result<(), PartError> {
