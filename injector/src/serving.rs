@@ -82,6 +82,10 @@ impl Serving {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     warn!(failures, error = %Chain(&error), "the webhook's certificate is not renewed");
+                    // The CA may have been made anew: then the ConfigMap knows it, and we do not.
+                    if let Ok(first) = self.first_trust() {
+                        trust.store((*first.load()).clone());
+                    }
                     let wait = backoff.delay(failures, Jitter::random());
                     self.clock.sleep(wait.max(LEAST_WAIT)).await;
                 }

@@ -60,6 +60,12 @@ fn place_programs(node: &Node) -> Result<(), InstallError> {
             copy_folder(&folder, &root.join(name))?;
         }
     }
+    // The plugin mounts the node's devices there.
+    let devices = root.join("dev");
+    fs::create_dir_all(&devices).map_err(|source| InstallError::Write {
+        path: devices,
+        source,
+    })?;
     let plugin = node.root.join("bin").join(PLUGIN);
     copy_file(&plugin, &bin.join(PLUGIN))
 }

@@ -11,7 +11,9 @@ use std::process::{Command, ExitCode};
 
 use ferrule_daemon::logging::Chain;
 use ferrule_daemon::settings::environment;
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::chroot;
 use serde_json::Value;
 
 use super::call::{Call, CallError, refusal, versions};
@@ -88,7 +90,7 @@ fn redirect(netns: &Path, root: &Path, action: &str) -> Result<(), PluginError> 
         path: root.to_owned(),
         source,
     };
-    nix::unistd::chroot(root).map_err(|errno| enter(errno.into()))?;
+    make_root(root).map_err(|errno| enter(errno.into()))?;
     std::env::set_current_dir("/").map_err(enter)?;
     let done = Command::new("/bin/ferrule-proxy")
         .args(["redirect", action])
@@ -104,6 +106,23 @@ fn redirect(netns: &Path, root: &Path, action: &str) -> Result<(), PluginError> 
         action: action.to_owned(),
         said: String::from_utf8_lossy(&said).trim().chars().take(512).collect(),
     })
+}
+
+/// Makes `root` this process's root, in a mount namespace of its own that has the node's devices there: a program
+/// without its standard streams would be given `/dev/null` for them.
+fn make_root(root: &Path) -> nix::Result<()> {
+    let nothing = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        nothing,
+    )?;
+    let devices = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/dev"), &root.join("dev"), nothing, devices, nothing)?;
+    chroot(root)
 }
 
 /// What is installed beside the plugin.
