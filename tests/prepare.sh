@@ -14,7 +14,7 @@ strace       strace    makes the n-th system call fail: disk full, I/O errors
 faketime     faketime  gives one program another clock
 git          git       fetches the advisory database, lists the tree
 iptables     iptables-nft     the other front end for redirect rules
-tcpdump      tcpdump          records what is on the wire
+wireshark-common     dumpcap       records what is on the wire
 tshark       tshark           reads the records
 netcat-openbsd       nc.openbsd    streams that end one side at a time
 postgresql           pg_ctlcluster a database whose client speaks first, and pgbench
