@@ -55,13 +55,16 @@ fn rules_without_fault_end_with_0_and_faults_with_1() {
 }
 
 #[test]
-fn the_mesh_file_of_the_shop_has_no_fault() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop/mesh.yaml");
-    let fine = run(&mut ferrule(&["policy", "check", file]));
-    assert_eq!(
-        (fine.code, fine.out.as_str()),
-        (0, "3 documents and 3 rules in 1 file: no fault\n")
-    );
+fn the_mesh_files_of_the_examples_have_no_fault() {
+    for (name, rules) in [
+        ("shop", "3 documents and 3 rules"),
+        ("postgres", "1 document and 1 rule"),
+    ] {
+        let file = format!("{}/../examples/{name}/mesh.yaml", env!("CARGO_MANIFEST_DIR"));
+        let fine = run(&mut ferrule(&["policy", "check", &file]));
+        let told = format!("{rules} in 1 file: no fault\n");
+        assert_eq!((fine.code, fine.out), (0, told), "{name}");
+    }
 }
 
 #[test]
