@@ -8,8 +8,10 @@ pub(crate) mod arguments;
 mod control;
 mod document;
 mod edges;
+mod explicit;
 mod inside;
 mod netlink;
+mod outside;
 pub(crate) mod parts;
 mod plan;
 mod probe;
@@ -37,7 +39,7 @@ use supervisor::Supervisor;
 pub(crate) fn run(up: &Up, context: &Context) -> Result<ExitCode, Failure> {
     let file = match &up.file {
         Some(file) => file.clone(),
-        None => example()?,
+        None => example(context)?,
     };
     let mesh_file = std::path::absolute(&file).map_err(Failure::could_not("find the mesh file"))?;
     let capture = match up.capture {
@@ -54,17 +56,23 @@ pub(crate) fn run(up: &Up, context: &Context) -> Result<ExitCode, Failure> {
     supervisor.run()
 }
 
-/// The example that comes with the program's source.
-fn example() -> Result<PathBuf, Failure> {
-    let beside = Path::new(EXAMPLE);
+/// The example that comes with the program: the file in the source's folder, otherwise a copy in the state folder, which
+/// can be edited while it runs.
+fn example(context: &Context) -> Result<PathBuf, Failure> {
+    let beside = Path::new("examples/shop/mesh.yaml");
     if beside.is_file() {
         return Ok(beside.to_owned());
     }
-    Err(Failure::Usage {
-        message: format!(
-            "there is no {EXAMPLE} here, which is run when no file is named; name one: ferrule up mesh.yaml"
-        ),
-    })
+    let Some(folder) = context.states().folder("example") else {
+        return Err(Failure::Usage {
+            message: "there is no place for the example: name a mesh file, or set HOME or FERRULE_STATE"
+                .to_owned(),
+        });
+    };
+    let file = folder.join("mesh.yaml");
+    let written = std::fs::create_dir_all(&folder).and_then(|()| rules::replace(&file, EXAMPLE.as_bytes()));
+    written.map_err(Failure::could_not(format!("write {}", file.display())))?;
+    Ok(file)
 }
 
-const EXAMPLE: &str = "examples/shop/mesh.yaml";
+const EXAMPLE: &str = include_str!("../../examples/shop/mesh.yaml");

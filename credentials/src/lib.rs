@@ -18,7 +18,6 @@ pub mod renewal;
 pub mod source;
 pub mod store;
 pub mod trust;
-pub mod workload_api;
 
 use std::sync::Arc;
 

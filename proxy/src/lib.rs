@@ -27,4 +27,3 @@ pub mod redirect;
 pub mod sniff;
 pub mod tls;
 pub mod worker;
-pub mod workload_api;

@@ -123,6 +123,16 @@ impl Places {
         self.run().join("in.sock")
     }
 
+    /// Where what leaves the mesh finds the supervisor.
+    pub(super) fn relay_out(&self) -> PathBuf {
+        self.run().join("out.sock")
+    }
+
+    /// What stands in place of /etc/resolv.conf.
+    pub(super) fn resolvers(&self) -> PathBuf {
+        self.run().join("resolv.conf")
+    }
+
     /// What a copy's application prints.
     pub(super) fn log(&self, workload: &WorkloadPlan, replica: &ReplicaPlan) -> PathBuf {
         let name = format!("{}.log", workload.slug(replica));
@@ -142,6 +152,11 @@ impl Places {
     /// What the sidecar of a namespace's published ports prints.
     pub(super) fn publisher_log(&self, namespace: &str) -> PathBuf {
         self.state.join("logs").join(namespace).join("publish.proxy.log")
+    }
+
+    /// The directory's control socket.
+    pub(super) fn directory_control(&self) -> PathBuf {
+        self.run().join("directory.sock")
     }
 
     /// The debug socket of the sidecar of a namespace's published ports.

@@ -1,6 +1,6 @@
 //! Adds up who speaks with whom, from the lines of the sidecars.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,10 @@ pub(super) struct Edge {
 /// What has gone over an edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Traffic {
-    /// Connections that have ended.
+    /// Connections, those that are open included.
     pub(super) connections: u64,
+    /// Connections that are open now.
+    pub(super) open: u64,
     /// From the caller.
     pub(super) bytes_in: u64,
     /// To the caller.
@@ -41,6 +43,10 @@ pub(super) struct Traffic {
 #[derive(Debug, Default)]
 pub(super) struct Edges {
     edges: BTreeMap<Edge, Traffic>,
+    /// What is open now, by the number of the sidecar that said so.
+    open: HashMap<usize, Vec<(Edge, Traffic)>>,
+    /// Edges that have only been seen open.
+    seen: BTreeSet<Edge>,
     names: HashMap<IpAddr, String>,
     prefix: String,
 }
@@ -65,6 +71,22 @@ struct Line {
     bytes_out: u64,
 }
 
+/// The fields of an open connection that are of use here.
+#[derive(Debug, Deserialize)]
+struct Open {
+    direction: String,
+    src_id: Option<String>,
+    dst_id: Option<String>,
+    src_addr: String,
+    dst_addr: Option<String>,
+    dst_port: Option<u16>,
+    tls: String,
+    verdict: String,
+    rule: Option<String>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
 impl Edges {
     /// No edge yet, for the workloads of `plan`.
     pub(super) fn new(plan: &Plan) -> Self {
@@ -84,6 +106,8 @@ impl Edges {
         });
         Self {
             edges: BTreeMap::new(),
+            open: HashMap::new(),
+            seen: BTreeSet::new(),
             names: copies.chain(services).collect(),
             prefix: format!("spiffe://{}/ns/", plan.trust_domain),
         }
@@ -102,7 +126,7 @@ impl Edges {
             verdict: verdict(&line).to_owned(),
             tls: line.tls,
         };
-        let is_new = !self.edges.contains_key(&edge);
+        let is_new = !self.edges.contains_key(&edge) && !self.seen.remove(&edge);
         if is_new && self.edges.len() >= MOST {
             return None;
         }
@@ -115,14 +139,58 @@ impl Edges {
         is_new.then_some(edge)
     }
 
-    /// All edges with their traffic, in the order of names.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Edge, &Traffic)> {
-        self.edges.iter()
+    /// Takes what sidecar number `sidecar` says of its open connections, in place of what it said before; tells the
+    /// edges that have not been seen before.
+    pub(super) fn take_open(&mut self, sidecar: usize, connections: &serde_json::Value) -> Vec<Edge> {
+        let listed = connections.as_array().map(Vec::as_slice).unwrap_or_default();
+        let lines = listed
+            .iter()
+            .filter_map(|connection| Open::deserialize(connection).ok());
+        let mut all: Vec<(Edge, Traffic)> = Vec::new();
+        for line in lines.filter(|line| line.direction == "inbound" || line.tls != "mutual") {
+            let edge = Edge {
+                who: self.name(line.src_id.as_deref().unwrap_or_default(), &line.src_addr),
+                whom: self.name(
+                    line.dst_id.as_deref().unwrap_or_default(),
+                    line.dst_addr.as_deref().unwrap_or_default(),
+                ),
+                port: line.dst_port.unwrap_or_default(),
+                tls: line.tls,
+                verdict: line.verdict,
+            };
+            let traffic = Traffic {
+                connections: 1,
+                open: 1,
+                bytes_in: line.bytes_in,
+                bytes_out: line.bytes_out,
+                rule: line.rule.unwrap_or_default(),
+                detail: String::new(),
+            };
+            match all.iter_mut().find(|(other, _)| *other == edge) {
+                Some((_, sum)) => sum.add(&traffic),
+                None => all.push((edge, traffic)),
+            }
+        }
+        let is_new = |edge: &&Edge| !self.edges.contains_key(edge) && !self.seen.contains(edge);
+        let new: Vec<Edge> = all.iter().map(|(edge, _)| edge).filter(is_new).cloned().collect();
+        if self.seen.len() < MOST {
+            self.seen.extend(new.iter().cloned());
+        }
+        self.open.insert(sidecar, all);
+        new
     }
 
-    /// The traffic of an edge.
-    pub(super) fn of(&self, edge: &Edge) -> Option<&Traffic> {
-        self.edges.get(edge)
+    /// All edges with their traffic, in the order of names.
+    pub(super) fn all(&self) -> BTreeMap<&Edge, Traffic> {
+        let mut all: BTreeMap<&Edge, Traffic> = self
+            .edges
+            .iter()
+            .map(|(edge, traffic)| (edge, traffic.clone()))
+            .collect();
+        for (edge, traffic) in self.open.values().flatten() {
+            all.entry(edge).or_default().add(traffic);
+        }
+        all
     }
 
     /// `web.shop` for an identity of the mesh; without one, whoever lives at the address; otherwise what is there.
@@ -139,6 +207,18 @@ impl Edges {
             .or_else(|| (!id.is_empty()).then(|| id.to_owned()))
             .or_else(|| self.names.get(&ip()?).cloned())
             .unwrap_or_else(|| ip().map_or_else(|| "?".to_owned(), |ip| ip.to_string()))
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.open += other.open;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        if !other.rule.is_empty() {
+            self.rule.clone_from(&other.rule);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod application;
 mod authority;
+mod egress;
 mod process;
 mod relay;
 mod sidecar;
@@ -137,6 +138,9 @@ async fn carry(mesh: Arc<Mesh>) -> Result<(), InsideError> {
     }
     let relays = Drain::new();
     relay::serve(&mesh, &relays).map_err(|source| InsideError::Relay { source })?;
+    if mesh.plan.capture == Capture::Transparent {
+        egress::serve(&mesh, &relays).map_err(|source| InsideError::Egress { source })?;
+    }
     let mut servants = JoinSet::new();
     let (leave, left) = watch::channel(false);
     let authority = authority::start(Arc::clone(&mesh), left.clone()).await;
@@ -159,10 +163,14 @@ async fn carry_workloads(
     left: &watch::Receiver<bool>,
 ) -> Result<(), InsideError> {
     let mut applications = JoinSet::new();
+    if !has_directory(mesh, servants, left).await {
+        return Ok(());
+    }
     for (number, publisher) in mesh.plan.publishers.iter().enumerate() {
         let settings = super::render::publisher(&mesh.plan, number, publisher, &mesh.places);
         let sidecar = sidecar::Sidecar {
             unit: Unit::Publisher(publisher.namespace.clone()),
+            part: PROXY,
             settings,
             name: format!("p{number}"),
             log: mesh.places.publisher_log(&publisher.namespace),
@@ -180,6 +188,7 @@ async fn carry_workloads(
             let unit = Unit::Sidecar(replica.number);
             let sidecar = sidecar::Sidecar {
                 unit,
+                part: PROXY,
                 settings: super::render::sidecar(&mesh.plan, workload, replica, &mesh.places),
                 name: replica.number.to_string(),
                 log: mesh.places.proxy_log(workload, replica),
@@ -187,7 +196,11 @@ async fn carry_workloads(
                 space: space.clone(),
             };
             let guarded = watch::Sender::new(false);
-            servants.spawn(sidecar.keep(Arc::clone(mesh), left.clone(), guarded.clone()));
+            if has_sidecar(mesh, workload, replica) {
+                servants.spawn(sidecar.keep(Arc::clone(mesh), left.clone(), guarded.clone()));
+            } else {
+                guarded.send_replace(true);
+            }
             let application = application::Application {
                 workload: at,
                 replica: replica.clone(),
@@ -211,6 +224,38 @@ async fn carry_workloads(
     }
     while applications.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Starts the directory, and waits until it answers; not when everything is to end before.
+async fn has_directory(mesh: &Arc<Mesh>, servants: &mut JoinSet<()>, left: &watch::Receiver<bool>) -> bool {
+    let directory = sidecar::Sidecar {
+        unit: Unit::Directory,
+        part: ["directory", "serve"],
+        settings: super::render::directory(&mesh.plan, &mesh.places),
+        name: "directory".to_owned(),
+        log: mesh.places.part_log("directory"),
+        control: mesh.places.directory_control(),
+        space: None,
+    };
+    let answers = watch::Sender::new(false);
+    servants.spawn(directory.keep(Arc::clone(mesh), left.clone(), answers.clone()));
+    tokio::select! {
+        () = sidecar::is_true(answers.subscribe()) => true,
+        () = mesh.stop(Stopping::Orderly) => false,
+    }
+}
+
+/// The part that every sidecar is, and what it is told to do.
+const PROXY: [&str; 2] = ["proxy", "run"];
+
+/// Whether a sidecar has anything to do: where nothing is captured, that is not so for who neither calls nor is called.
+fn has_sidecar(
+    mesh: &Mesh,
+    workload: &super::plan::WorkloadPlan,
+    replica: &super::plan::ReplicaPlan,
+) -> bool {
+    mesh.plan.capture == Capture::Transparent
+        || super::explicit::listeners(&mesh.plan, workload, replica) != super::explicit::Listeners::default()
 }
 
 /// The network of a copy, with its redirect. Elsewhere than on this thread, which has others to look after.
@@ -298,6 +343,12 @@ pub(super) enum InsideError {
     /// The way in and out.
     #[error("cannot open the way into the mesh")]
     Relay {
+        /// Why.
+        source: io::Error,
+    },
+    /// The way out.
+    #[error("cannot open the way out of the mesh")]
+    Egress {
         /// Why.
         source: io::Error,
     },

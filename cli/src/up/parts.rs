@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let named = |program: &str| [OsString::from(program)].into_iter().chain(rest.iter().cloned());
     match name.to_str() {
         Some("ca") => ferrule_ca::commands::run(named("ferrule-ca")),
+        Some("directory") => ferrule_directory::commands::run(named("ferrule-directory")),
         Some("proxy") => ferrule_proxy::commands::run(named("ferrule-proxy")),
         Some("root") => ended(root::run(rest)),
         Some("inside") => ended(inside::run()),

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) ipv6: bool,
     /// Where the CA and the directory live.
     pub(crate) hub: Vec<IpAddr>,
+    /// Where nothing is captured: the second byte of the loopback addresses that this mesh uses.
+    pub(crate) loopback: u8,
     /// In the order of starting.
     pub(crate) workloads: Vec<WorkloadPlan>,
     /// Namespaces in which a port is published.
@@ -86,11 +88,12 @@ pub(crate) struct PublishPlan {
     pub(crate) at: u16,
 }
 
-/// What a machine can do.
+/// What a machine can do, and what is free on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine {
     pub(crate) capture: Capture,
     pub(crate) ipv6: bool,
+    pub(crate) loopback: u8,
 }
 
 impl Plan {
@@ -99,8 +102,16 @@ impl Plan {
     /// # Errors
     /// When there are more workloads than addresses.
     pub(crate) fn new(mesh: &MeshDocument, folder: &Path, machine: Machine) -> Result<Self, PlanError> {
-        let Machine { capture, ipv6 } = machine;
-        let addresses = Addresses { capture, ipv6 };
+        let Machine {
+            capture,
+            ipv6,
+            loopback,
+        } = machine;
+        let addresses = Addresses {
+            capture,
+            ipv6,
+            loopback,
+        };
         let order = mesh.start_order().unwrap_or_default();
         let mut workloads = Vec::new();
         let mut next = 0_u32;
@@ -127,6 +138,7 @@ impl Plan {
             capture,
             ipv6,
             hub: addresses.hub(),
+            loopback,
             workloads,
             publishers: publishers(mesh)?,
         })
@@ -139,6 +151,17 @@ impl Plan {
             (Capture::Transparent, false) => vec!["10.213.0.0/16"],
             (Capture::Transparent, true) => vec!["10.213.0.0/16", "fd5f:6665:7272::/64"],
         }
+    }
+
+    /// Without root, lets everybody run as the user who asked; tells whom that is news for.
+    pub(crate) fn stay_who_we_are(&mut self, is_root: bool) -> Vec<String> {
+        let mut changed = Vec::new();
+        for workload in &mut self.workloads {
+            if !is_root && workload.user.take().is_some() {
+                changed.push(format!("{}.{}", workload.name, workload.namespace));
+            }
+        }
+        changed
     }
 
     /// Every copy of every workload, with its workload, in the order of starting.
@@ -239,12 +262,13 @@ fn identity(mesh: &MeshDocument, namespace: &str, account: &str) -> Result<Strin
 struct Addresses {
     capture: Capture,
     ipv6: bool,
+    loopback: u8,
 }
 
 impl Addresses {
     fn hub(&self) -> Vec<IpAddr> {
         match self.capture {
-            Capture::Explicit => vec![Ipv4Addr::LOCALHOST.into()],
+            Capture::Explicit => vec![Ipv4Addr::new(127, self.loopback, 0, 1).into()],
             Capture::Transparent => self.both(1),
         }
     }
@@ -255,7 +279,7 @@ impl Addresses {
             .and_then(|number| number.checked_add(FIRST));
         let host = host.filter(|host| *host < SERVICES).ok_or(PlanError::TooMany)?;
         Ok(match self.capture {
-            Capture::Explicit => vec![at(Ipv4Addr::new(127, 213, 0, 0), host).into()],
+            Capture::Explicit => vec![at(Ipv4Addr::new(127, self.loopback, 0, 0), host).into()],
             Capture::Transparent => self.both(host),
         })
     }
@@ -276,6 +300,12 @@ impl Addresses {
         let v6 = Ipv6Addr::new(0xfd5f, 0x6665, 0x7272, 0, 0, 0, 0, host).into();
         if self.ipv6 { vec![v4, v6] } else { vec![v4] }
     }
+}
+
+/// The address of the second half of a mesh's loopback addresses with that number; the first half is the copies'.
+pub(crate) fn second_loopback(loopback: u8, number: u32) -> Ipv4Addr {
+    let host = u16::try_from(number).unwrap_or(u16::MAX) | SERVICES;
+    at(Ipv4Addr::new(127, loopback, 0, 0), host)
 }
 
 fn at(base: Ipv4Addr, host: u16) -> Ipv4Addr {

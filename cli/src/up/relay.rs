@@ -12,6 +12,15 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 /// Bytes that the address of a destination takes at the head of a connection: the address, then blanks.
 pub(super) const HEAD: usize = 64;
 
+/// In place of a destination: what follows is a question for a name.
+pub(super) const NAMES: &str = "names";
+
+/// The answer of who dials for the mesh: somebody is there.
+pub(super) const ANSWERED: u8 = 1;
+
+/// The other answer: nobody is there.
+pub(super) const REFUSED: u8 = 0;
+
 /// Carries both directions until both have finished or one has failed.
 pub(super) async fn splice<A, B>(mut one: A, mut other: B)
 where

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::control::Places;
+use super::explicit;
 use super::plan::{PUBLISHER, Plan, PublisherPlan, ReplicaPlan, WorkloadPlan};
 use crate::state::Capture;
 
@@ -27,9 +28,19 @@ pub(super) fn sidecar(
     match plan.capture {
         Capture::Transparent => put(&mut settings, "capture", json!({ "mark": MARK })),
         Capture::Explicit => {
-            let [serves, upstreams] = explicit(plan, workload, replica);
-            put(&mut settings, "serves", serves);
-            put(&mut settings, "upstreams", upstreams);
+            let listeners = explicit::listeners(plan, workload, replica);
+            let serve = |(listen, to): &(SocketAddr, SocketAddr)| json!({ "listen": listen.to_string(), "to": to.to_string() });
+            let upstream = |(listen, service): &(SocketAddr, String)| json!({ "listen": listen.to_string(), "service": service });
+            put(
+                &mut settings,
+                "serves",
+                listeners.serves.iter().map(serve).collect(),
+            );
+            put(
+                &mut settings,
+                "upstreams",
+                listeners.upstreams.iter().map(upstream).collect(),
+            );
         }
     }
     settings.to_string()
@@ -60,7 +71,7 @@ pub(super) fn publish_door(plan: &Plan, at: u16) -> SocketAddr {
     let ip = match plan.capture {
         Capture::Transparent => [127, 0, 0, 1],
         // The machine's own loopback, on which `at` itself is what callers dial.
-        Capture::Explicit => [127, 213, 0, 2],
+        Capture::Explicit => [127, plan.loopback, 0, 2],
     };
     SocketAddr::from((ip, at))
 }
@@ -69,15 +80,28 @@ fn common(plan: &Plan, places: &Places) -> Value {
     let workers = if plan.replicas().count() > CROWD { 1 } else { 2 };
     json!({
         "trust_domain": plan.trust_domain,
-        "credentials": { "ca": {
-            "addresses": [authority_address(plan).to_string()],
-            "evidence": { "host": places.host() },
-        } },
-        "rules": { "folder": places.known() },
-        "mesh": { "ranges": plan.ranges() },
+        "credentials": credentials(plan, places),
+        "directory": { "addresses": [directory_address(plan).to_string()] },
+        "mesh": { "ranges": plan.ranges(), "resolvers": resolvers(plan) },
         "workers": workers,
         "drain": { "leave": "0s", "deadline": "5s" },
     })
+}
+
+/// Who is asked for names: in namespaces of its own, the hub.
+fn resolvers(plan: &Plan) -> Vec<IpAddr> {
+    match plan.capture {
+        Capture::Transparent => plan.hub.clone(),
+        Capture::Explicit => Vec::new(),
+    }
+}
+
+/// Who workloads ask for names, in the form of resolv.conf(5).
+pub(super) fn resolvers_file(plan: &Plan) -> String {
+    resolvers(plan)
+        .iter()
+        .map(|address| format!("nameserver {address}\n"))
+        .collect()
 }
 
 fn admin(socket: &Path) -> Value {
@@ -93,13 +117,32 @@ fn put(settings: &mut Value, name: &str, value: Value) {
 /// Where the CA listens.
 pub(super) fn authority_address(plan: &Plan) -> SocketAddr {
     let ip = plan.hub.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    SocketAddr::new(ip, CA_PORT)
+    SocketAddr::new(ip, AUTHORITY)
 }
 
-/// Where a copy's sidecar takes what comes for the copy's ports, and where what the copy dials begins.
-fn explicit(plan: &Plan, workload: &WorkloadPlan, replica: &ReplicaPlan) -> [Value; 2] {
-    let _ = (plan, workload, replica);
-    [json!([]), json!([])]
+/// Where the directory listens.
+pub(super) fn directory_address(plan: &Plan) -> SocketAddr {
+    SocketAddr::new(authority_address(plan).ip(), DIRECTORY)
+}
+
+/// The settings of the directory.
+pub(super) fn directory(plan: &Plan, places: &Places) -> String {
+    json!({
+        "trust_domain": plan.trust_domain,
+        "credentials": credentials(plan, places),
+        "source": { "files": [places.known()] },
+        "mesh": { "ranges": plan.ranges() },
+        "listen": directory_address(plan).to_string(),
+        "admin": admin(&places.directory_control()),
+    })
+    .to_string()
+}
+
+fn credentials(plan: &Plan, places: &Places) -> Value {
+    json!({ "ca": {
+        "addresses": [authority_address(plan).to_string()],
+        "evidence": { "host": places.host() },
+    } })
 }
 
 /// Who lives where, for the sidecars: a Workload for each copy, a Service for each workload. JSON is YAML.
@@ -116,11 +159,11 @@ pub(super) fn places(plan: &Plan) -> String {
             }));
         }
         if !workload.ports.is_empty() {
-            let ports: Vec<Value> = workload
-                .ports
-                .iter()
-                .map(|port| json!({ "port": port }))
-                .collect();
+            let port = |(at, port): (usize, &u16)| match plan.capture {
+                Capture::Transparent => json!({ "port": port }),
+                Capture::Explicit => json!({ "port": port, "targetPort": explicit::door(at) }),
+            };
+            let ports: Vec<Value> = workload.ports.iter().enumerate().map(port).collect();
             documents.push(json!({
                 "apiVersion": ferrule_policy::API_VERSION, "kind": "Service",
                 "metadata": { "namespace": workload.namespace, "name": workload.name },
@@ -163,7 +206,9 @@ pub(super) const MARK: u32 = 0x66_72;
 /// The label by which a service finds the copies of its workload.
 const LABEL: &str = "ferrule.dev/workload";
 
-const CA_PORT: u16 = 15010;
+const AUTHORITY: u16 = 15010;
+
+const DIRECTORY: u16 = 15012;
 
 /// With more copies than this, one thread for each sidecar is enough.
 const CROWD: usize = 16;

@@ -57,8 +57,8 @@ pub(super) fn write(
             bundle: at,
         },
         directory: RunningDirectory {
-            address: render::authority_address(plan),
-            control: places.run().join("directory.sock"),
+            address: render::directory_address(plan),
+            control: places.directory_control(),
         },
         rules: surroundings.rules.clone(),
         workloads: workloads(plan, places, watch, &processes),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::drain::Drain;
 use ferrule_daemon::signals::Signals;
+use nix::unistd::geteuid;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -19,7 +20,7 @@ use super::control::{Event, Order, Places, Start};
 use super::plan::{Machine, Plan};
 use super::rules::{self, Described, Sources, Texts};
 use super::watch::Watch;
-use super::{parts, probe, relay, render, running};
+use super::{outside, parts, probe, relay, render, running};
 use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
 use crate::state::Capture;
@@ -58,8 +59,23 @@ impl Supervisor<'_> {
         }
         let ipv6 = Path::new("/proc/net/if_inet6").exists();
         let folder = self.mesh_file.parent().unwrap_or(Path::new("/"));
-        let plan = Plan::new(&described.mesh, folder, Machine { capture, ipv6 });
-        let plan = plan.map_err(Failure::could_not("plan the mesh"))?;
+        let (loopback, _claim) = loopback(capture)?;
+        let plan = Plan::new(
+            &described.mesh,
+            folder,
+            Machine {
+                capture,
+                ipv6,
+                loopback,
+            },
+        );
+        let mut plan = plan.map_err(Failure::could_not("plan the mesh"))?;
+        for title in plan.stay_who_we_are(geteuid().is_root()) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "ferrule: {title} runs as you, because only root can give it another user"
+            );
+        }
         let places = self.places(&described)?;
         prepare(&plan, &places, &described, &texts)
             .map_err(Failure::could_not("prepare the state folder"))?;
@@ -111,6 +127,8 @@ impl Supervisor<'_> {
                 );
             }
         }
+        outside::serve(&places.relay_out(), &relays)
+            .map_err(Failure::could_not("open the way out of the mesh"))?;
         let authority = authority_door(plan, places, &relays)?;
         let part = match plan.capture {
             Capture::Transparent => ["root", "inside"].as_slice(),
@@ -145,7 +163,10 @@ impl Supervisor<'_> {
                     }
                     None => break,
                 },
-                _ = ticks.tick() => watch.tick()?,
+                _ = ticks.tick() => {
+                    watch.ask().await;
+                    watch.tick()?;
+                }
                 _ = signals.next() => {
                     asked += 1;
                     watch.stopping(asked)?;
@@ -188,6 +209,23 @@ fn authority_door(plan: &Plan, places: &Places, relays: &Drain) -> Result<Socket
     Ok(outer)
 }
 
+/// The second byte of loopback addresses that no other mesh uses, with the listener that keeps others from them. Of use
+/// only where nothing is captured.
+fn loopback(capture: Capture) -> Result<(u8, Option<TcpListener>), Failure> {
+    if capture == Capture::Transparent {
+        return Ok((LOOPBACKS.start, None));
+    }
+    let claim = |byte: u8| {
+        Some((
+            byte,
+            Some(TcpListener::bind((Ipv4Addr::new(127, byte, 0, 1), CLAIM)).ok()?),
+        ))
+    };
+    LOOPBACKS.clone().find_map(claim).ok_or_else(|| Failure::Missing {
+        message: "no loopback addresses are free: do many meshes run here?".to_owned(),
+    })
+}
+
 /// The process inside, from here.
 struct Inside {
     child: std::process::Child,
@@ -198,7 +236,7 @@ struct Inside {
 impl Inside {
     fn start(part: &[&str], plan: &Plan, places: &Places) -> Result<Self, Failure> {
         let failed = || Failure::could_not("start the mesh's first process");
-        let mut command = parts::command(true, part[0], &part[1..]);
+        let mut command = parts::command(part[0] == "root", part[0], &part[1..]);
         // Out of the terminal's process group: Ctrl-C is for this process, which then stops the others in order.
         let spawned = command
             .stdin(Stdio::piped())
@@ -278,6 +316,7 @@ fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -
             render::hosts(plan, namespace, &machine),
         )?;
     }
+    write(places.resolvers(), render::resolvers_file(plan))?;
     write(places.known().join("places.yaml"), render::places(plan))?;
     let preset = described.mesh.access.documents(namespaces);
     if !preset.is_empty() {
@@ -287,6 +326,11 @@ fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -
         .publish(&places.known())
         .map_err(|source| PrepareError::Rules { source })
 }
+
+const LOOPBACKS: std::ops::Range<u8> = 213..253;
+
+/// A port that says that a mesh's loopback addresses are in use.
+const CLAIM: u16 = 15_999;
 
 /// How often files are looked at.
 const TICK: Duration = Duration::from_millis(200);

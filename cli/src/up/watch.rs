@@ -12,9 +12,11 @@ use super::edges::{Edge, Edges};
 use super::plan::Plan;
 use super::rules::{Sources, Texts};
 use super::screen::Screen;
+use super::tail::Tail;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::print::{Cell, Table, Tone};
+use crate::sidecar::Socket;
 
 /// What is shown of a mesh, and what is known of its parts.
 pub(super) struct Watch<'c> {
@@ -25,6 +27,12 @@ pub(super) struct Watch<'c> {
     logs: Vec<(String, Tail)>,
     proxy_logs: Vec<Tail>,
     edges: Edges,
+    sockets: Vec<Socket>,
+    /// The socket that is asked next.
+    next: usize,
+    /// Edges that are still to be told.
+    seen: Vec<Edge>,
+    is_changed: bool,
     sources: Sources,
     texts: Texts,
     known: PathBuf,
@@ -34,8 +42,6 @@ pub(super) struct Watch<'c> {
     began: Instant,
     copies: usize,
 }
-
-use super::tail::Tail;
 
 impl<'c> Watch<'c> {
     /// Nothing has happened yet.
@@ -80,6 +86,13 @@ impl<'c> Watch<'c> {
             logs,
             proxy_logs,
             edges: Edges::new(plan),
+            sockets: plan
+                .replicas()
+                .map(|(_, replica)| Socket::new(places.control(replica)))
+                .collect(),
+            next: 0,
+            seen: Vec::new(),
+            is_changed: false,
             sources,
             texts,
             known: places.known(),
@@ -188,8 +201,10 @@ impl<'c> Watch<'c> {
                 self.screen.application(title, &line)?;
             }
         }
-        let mut seen: Vec<Edge> = Vec::new();
-        let mut is_changed = false;
+        let (mut seen, mut is_changed) = (
+            std::mem::take(&mut self.seen),
+            std::mem::take(&mut self.is_changed),
+        );
         for tail in &mut self.proxy_logs {
             for line in tail.lines().unwrap_or_default() {
                 is_changed = true;
@@ -197,7 +212,7 @@ impl<'c> Watch<'c> {
             }
         }
         for edge in seen {
-            let traffic = self.edges.of(&edge).cloned().unwrap_or_default();
+            let traffic = self.edges.all().remove(&edge).unwrap_or_default();
             let Edge {
                 who,
                 whom,
@@ -223,6 +238,28 @@ impl<'c> Watch<'c> {
         Ok(())
     }
 
+    /// Asks the next few sidecars what is open.
+    pub(super) async fn ask(&mut self) {
+        if !self.up {
+            return;
+        }
+        let count = self.sockets.len().min(AT_ONCE);
+        let asked: Vec<usize> = (0..count)
+            .map(|step| (self.next + step) % self.sockets.len())
+            .collect();
+        self.next = (self.next + count) % self.sockets.len().max(1);
+        for number in asked {
+            let Some(socket) = self.sockets.get(number) else {
+                continue;
+            };
+            let answer = tokio::time::timeout(PATIENCE, socket.get("/connections")).await;
+            // A sidecar that does not answer is being started again, and has nothing open.
+            let open = answer.ok().and_then(Result::ok).unwrap_or_default();
+            self.seen.extend(self.edges.take_open(number, &open));
+            self.is_changed = true;
+        }
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new([
             "WHO",
@@ -231,11 +268,12 @@ impl<'c> Watch<'c> {
             "TLS",
             "VERDICT",
             "CONNECTIONS",
+            "OPEN",
             "BYTES IN",
             "BYTES OUT",
             "RULE",
         ]);
-        for (edge, traffic) in self.edges.iter() {
+        for (edge, traffic) in self.edges.all() {
             table.row([
                 edge.who.as_str().into(),
                 edge.whom.as_str().into(),
@@ -243,6 +281,7 @@ impl<'c> Watch<'c> {
                 edge.tls.as_str().into(),
                 Cell::toned(edge.verdict.as_str(), tone(&edge.verdict)),
                 traffic.connections.to_string().into(),
+                traffic.open.to_string().into(),
                 traffic.bytes_in.to_string().into(),
                 traffic.bytes_out.to_string().into(),
                 traffic.rule.as_str().into(),
@@ -298,6 +337,12 @@ fn tone(verdict: &str) -> Tone {
         _ => Tone::Bad,
     }
 }
+
+/// How many sidecars are asked at once.
+const AT_ONCE: usize = 8;
+
+/// How long one may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the rules are looked at.
 const LOOK_AT_RULES: Duration = Duration::from_millis(400);

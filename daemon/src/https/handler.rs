@@ -142,10 +142,7 @@ pub enum PeerAddr {
     /// Over TCP. An IPv4 caller of an IPv6 listener appears with its IPv4 address.
     Tcp(SocketAddr),
     /// Through a Unix socket of this machine.
-    Unix {
-        /// Under which user id the caller runs, as the kernel tells it (`SO_PEERCRED`, unix(7)).
-        user: Option<u32>,
-    },
+    Unix,
 }
 
 impl PeerAddr {
@@ -153,7 +150,7 @@ impl PeerAddr {
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
-            Self::Unix { .. } => None,
+            Self::Unix => None,
         }
     }
 }
@@ -162,7 +159,7 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix { .. } => f.write_str("unix"),
+            Self::Unix => f.write_str("unix"),
         }
     }
 }

@@ -10,4 +10,3 @@ mod program;
 mod refusing;
 mod sidecar;
 mod watching;
-mod workload_api;

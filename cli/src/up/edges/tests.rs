@@ -16,6 +16,7 @@ fn edges() -> Edges {
     let machine = Machine {
         capture: Capture::Transparent,
         ipv6: false,
+        loopback: 213,
     };
     Edges::new(&Plan::new(&mesh, "/".as_ref(), machine).unwrap())
 }
@@ -43,7 +44,7 @@ fn connections_of_one_kind_add_up() {
         edges.take(&line("inbound", "mutual", "allow", "finished", WEB, API)),
         None
     );
-    let traffic = edges.of(&edge).unwrap();
+    let traffic = &edges.all()[&edge];
     assert_eq!(
         (traffic.connections, traffic.bytes_in, traffic.bytes_out),
         (2, 6, 10)
@@ -96,5 +97,23 @@ fn other_lines_are_no_edges() {
     for other in [open.as_str(), "", "no json", "{}", "{\"message\":\"listening\"}"] {
         assert_eq!(edges.take(other), None);
     }
-    assert_eq!(edges.iter().count(), 0);
+    assert!(edges.all().is_empty());
+}
+
+#[test]
+fn what_is_open_counts_until_its_sidecar_says_otherwise() {
+    let mut edges = edges();
+    let open = json!([{
+        "direction": "inbound", "src_id": WEB, "dst_id": null, "src_addr": "10.213.0.99:4000", "dst_addr": API,
+        "dst_port": 8080, "tls": "mutual", "verdict": "allow", "rule": "shop/api rule 1", "bytes_in": 7, "bytes_out": 1,
+    }]);
+    let [edge] = edges.take_open(3, &open).try_into().unwrap();
+    assert_eq!((edge.who.as_str(), edges.all()[&edge].open), ("web.shop", 1));
+    assert!(edges.take_open(3, &open).is_empty());
+    assert!(edges.take_open(3, &json!([])).is_empty());
+    assert_eq!(
+        edges.take(&line("inbound", "mutual", "allow", "finished", WEB, API)),
+        None
+    );
+    assert_eq!((edges.all()[&edge].open, edges.all()[&edge].connections), (0, 1));
 }

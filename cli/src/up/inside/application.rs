@@ -16,8 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::process::{self, ProcessError};
 use super::sidecar::is_true;
 use super::{Mesh, Stopping, tell_unit, write_private};
+use crate::state::Capture;
 use crate::up::control::{Unit, UnitState};
 use crate::up::document::Restart;
+use crate::up::explicit::{self, Told};
 use crate::up::parts::{self, HealthSpec, Mounts, Spec};
 use crate::up::plan::{ReplicaPlan, WorkloadPlan};
 use crate::up::render;
@@ -149,7 +151,12 @@ impl Application {
         said: Option<Lines<BufReader<ChildStdout>>>,
         mut readiness: Ready<'_>,
     ) -> std::convert::Infallible {
-        if let (Some(_), Some(mut said)) = (&workload.health, said) {
+        let Some(mut said) = said else {
+            return std::future::pending().await;
+        };
+        // Before that, the process that is seen is not the application yet.
+        let started = said.next_line().await;
+        if workload.health.is_some() {
             while let Ok(Some(line)) = said.next_line().await {
                 let is_ready = line == "healthy";
                 if is_ready {
@@ -157,7 +164,7 @@ impl Application {
                 }
                 readiness.set(is_ready);
             }
-        } else {
+        } else if matches!(started, Ok(Some(_))) {
             while !self.listens(&workload.ports) {
                 sleep(LOOK_AGAIN).await;
             }
@@ -190,7 +197,8 @@ impl Application {
         write_private(&path, &text).map_err(failed(&path))?;
         let log_path = mesh.places.log(workload, &self.replica);
         let log = process::log(&log_path).map_err(failed(&log_path))?;
-        let mut command = parts::command(mesh.is_tied(), "init", [&path]);
+        // Not tied to this process: at the end of its orders it ends what it keeps, which a signal would keep it from.
+        let mut command = parts::command(false, "init", [&path]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         process::spawn(command, self.space.as_deref())
     }
@@ -199,17 +207,26 @@ impl Application {
         let text = |text: std::ffi::OsString| text.into_string().ok();
         let mut env: std::collections::BTreeMap<String, String> = environment()
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .filter(|(name, _)| !name.starts_with("FERRULE_"))
+            // Settings of this program, and a name that belongs to the machine.
+            .filter(|(name, _)| !name.starts_with("FERRULE_") && name != "HOST")
             .collect();
-        env.extend(workload.env.clone());
+        let told = match mesh.plan.capture {
+            Capture::Explicit => explicit::told(&mesh.plan, workload, &self.replica),
+            Capture::Transparent => Told {
+                run: workload.run.clone(),
+                env: workload.env.clone(),
+            },
+        };
+        env.extend(told.env);
         Spec {
-            run: workload.run.clone(),
+            run: told.run,
             env,
             folder: workload.folder.clone(),
             user: workload.user.clone(),
             mounts: self.space.as_ref().map(|_| Mounts {
                 name: workload.slug(&self.replica),
                 hosts: render::hosts_file(&mesh.places, &workload.namespace),
+                resolvers: mesh.places.resolvers(),
                 hide: mesh.places.state.clone(),
             }),
             health: workload.health.as_ref().map(|health| HealthSpec {

@@ -100,6 +100,8 @@ fn spawn(mesh: &Mesh) -> Result<Child, ProcessError> {
     for name in [address.ip().to_string().as_str(), "127.0.0.1", "localhost"] {
         command.args(["--name", name]);
     }
+    // Nobody on this machine needs another port for what `ferrule ca status` tells.
+    command.env("FERRULE_CA__ADMIN__ENABLED", "false");
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     process::spawn(command, None)
 }
@@ -130,6 +132,11 @@ async fn token(mesh: &Mesh) -> Result<String, Box<dyn std::error::Error + Send +
                 .arg("--id")
                 .arg(format!("spiffe://{}/ns/{namespace}/*", mesh.plan.trust_domain));
         }
+        let directory = format!(
+            "spiffe://{}/ns/ferrule-system/sa/ferrule-directory",
+            mesh.plan.trust_domain
+        );
+        command.arg("--id").arg(directory);
         command
             .arg("--address")
             .arg(render::authority_address(&mesh.plan).to_string());

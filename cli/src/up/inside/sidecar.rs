@@ -1,4 +1,4 @@
-//! Keeps a sidecar running.
+//! Keeps a sidecar, or the directory, running.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,9 +18,11 @@ use crate::up::control::{Unit, UnitState};
 use crate::up::parts;
 use crate::up::space::Space;
 
-/// A sidecar to be.
+/// A sidecar to be, or the directory.
 pub(super) struct Sidecar {
     pub(super) unit: Unit,
+    /// The part, and what it is told to do.
+    pub(super) part: [&'static str; 2],
     pub(super) settings: String,
     /// What its settings file is called.
     pub(super) name: String,
@@ -112,7 +114,7 @@ impl Sidecar {
         write_private(&settings, &self.settings).map_err(failed(&settings))?;
         let log = process::log(&self.log).map_err(failed(&self.log))?;
         let errors = log.try_clone().map_err(failed(&self.log))?;
-        let mut command = parts::command(mesh.is_tied(), "proxy", ["run", "--config"]);
+        let mut command = parts::command(mesh.is_tied(), self.part[0], [self.part[1], "--config"]);
         command
             .arg(&settings)
             .stdin(Stdio::null())

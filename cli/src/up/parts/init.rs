@@ -45,6 +45,8 @@ pub(crate) struct Mounts {
     pub(crate) name: String,
     /// What stands in place of /etc/hosts.
     pub(crate) hosts: PathBuf,
+    /// What stands in place of /etc/resolv.conf.
+    pub(crate) resolvers: PathBuf,
     /// A folder that is empty for it.
     pub(crate) hide: PathBuf,
 }
@@ -70,7 +72,7 @@ pub(super) enum Step {
 }
 
 /// Runs the application of the file that `arguments` name. On standard input comes `stop` or `kill`, and its end
-/// means `kill`; on standard output go `healthy` and `unhealthy`; standard error is the application's log.
+/// means `kill`; on standard output go `started`, `healthy` and `unhealthy`; standard error is the application's log.
 pub(super) fn run(arguments: &[OsString], step: Step) -> Result<ExitCode, PartError> {
     let path = arguments.first().map(PathBuf::from).unwrap_or_default();
     let text = fs::read(&path).map_err(PartError::doing(format!("read {}", path.display())))?;
@@ -105,6 +107,14 @@ fn arrange(mounts: &Mounts) -> Result<(), PartError> {
     sethostname(&mounts.name).map_err(PartError::doing("name the machine"))?;
     mount(Some(&mounts.hosts), "/etc/hosts", no, MsFlags::MS_BIND, no)
         .map_err(PartError::doing("put names into /etc/hosts"))?;
+    // Where there is no such file, names are asked for nowhere.
+    let _ = mount(
+        Some(&mounts.resolvers),
+        "/etc/resolv.conf",
+        no,
+        MsFlags::MS_BIND,
+        no,
+    );
     // The folder has keys in it, and the application runs under the user id that they belong to.
     mount(
         Some("none"),
@@ -133,6 +143,8 @@ enum Event {
 fn keep(spec: &Spec) -> Result<ExitCode, PartError> {
     let app = start(spec, &spec.run)?;
     let app = Pid::from_raw(app.id().cast_signed());
+    // Nobody listens any more when this fails, and the end of standard input follows.
+    let _ = writeln!(io::stdout(), "started");
     let (send, events) = sync_channel(16);
     spawn("orders", send.clone(), read_orders)?;
     spawn("reaper", send, reap)?;

@@ -14,7 +14,16 @@ fn read(workloads: &str) -> Result<MeshDocument, String> {
 
 fn plan(workloads: &str, capture: Capture, ipv6: bool) -> Plan {
     let mesh = read(workloads).unwrap();
-    Plan::new(&mesh, Path::new("/srv/shop"), Machine { capture, ipv6 }).unwrap()
+    Plan::new(
+        &mesh,
+        Path::new("/srv/shop"),
+        Machine {
+            capture,
+            ipv6,
+            loopback: 213,
+        },
+    )
+    .unwrap()
 }
 
 const SHOP: &str = "\

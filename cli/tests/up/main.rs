@@ -1,0 +1,7 @@
+//! Runs whole meshes with the program itself, and looks at what they do and what they leave.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod explicit;
+mod mesh;
+mod transparent;
