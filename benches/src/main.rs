@@ -3,6 +3,7 @@
 mod ca;
 mod directory;
 mod figures;
+mod idle;
 mod process;
 
 use std::io::Write as _;
@@ -29,6 +30,8 @@ enum Bench {
     Ca(ca::Options),
     /// The directory: how fast a change reaches every proxy, and what a proxy costs
     Directory(directory::Options),
+    /// Memory of idle connections, and what is left of it when they are gone
+    Idle(idle::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let measured = match &cli.bench {
         Bench::Ca(options) => ca::run(options),
         Bench::Directory(options) => directory::run(options),
+        Bench::Idle(options) => idle::run(options),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,

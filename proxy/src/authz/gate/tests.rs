@@ -11,6 +11,7 @@ use super::*;
 use crate::knowledge::{Teller, news};
 use crate::net::address::ClientAddr;
 
+mod explained;
 mod leaves;
 
 const ALLOW_ITSELF: &str = "

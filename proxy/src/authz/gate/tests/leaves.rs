@@ -16,11 +16,11 @@ const GRACE: Duration = Duration::from_secs(60);
 /// How much longer a later certificate lives, in seconds.
 const LIFE: i64 = 3600;
 
-struct Stage {
-    gate: Gate,
-    teller: Teller,
+pub(super) struct Stage {
+    pub(super) gate: Gate,
+    pub(super) teller: Teller,
     hand: Hand,
-    grounds: Grounds,
+    pub(super) grounds: Grounds,
     /// When the certificate ends.
     end: i64,
 }
@@ -30,7 +30,7 @@ fn address() -> std::net::IpAddr {
 }
 
 /// A connection of `web`, whose certificate lives for an hour.
-fn stage(grace: Duration) -> Stage {
+pub(super) fn stage(grace: Duration) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let files = Authority::new().files(folder.path(), "web", WEB, Duration::from_secs(3600));
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
