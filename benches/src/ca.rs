@@ -15,9 +15,8 @@ mod syncs;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::ValueEnum;
@@ -28,6 +27,8 @@ use report::{Plan, Report};
 use rounds::{Rounds, Way};
 use server::{Limits, Server};
 use step::StepCa;
+
+use crate::programs::{beside, build};
 
 /// What to measure, and how long.
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,7 @@ enum Format {
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let program = match &options.program {
         Some(program) => program.clone(),
-        None => build()?,
+        None => build("ferrule-ca")?,
     };
     // All clients on one thread: what they take, the CA does not get.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -151,33 +152,6 @@ async fn measure(options: &Options, program: &Path) -> anyhow::Result<Report> {
         (restart, outage),
         record,
     ))
-}
-
-/// Builds the CA as it is shipped; gives the program.
-fn build() -> anyhow::Result<PathBuf> {
-    let program = beside("ferrule-ca")?;
-    let mut command = Command::new("cargo");
-    command.args(["build", "--release", "-p", "ferrule-ca", "--manifest-path"]);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    let built = command
-        .status()
-        .context("cannot run cargo; name the program with --program")?;
-    ensure!(
-        built.success(),
-        "ferrule-ca cannot be built; name another program with --program"
-    );
-    ensure!(
-        program.exists(),
-        "{} is not there: run this program from a release build, or name another with --program",
-        program.display()
-    );
-    Ok(program)
-}
-
-/// A file beside this program.
-fn beside(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    Ok(own.parent().context("this program lies nowhere")?.join(name))
 }
 
 /// Tells people how far the measurement is.

@@ -4,7 +4,10 @@ mod ca;
 mod directory;
 mod figures;
 mod idle;
+mod overhead;
+mod pieces;
 mod process;
+mod programs;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,6 +35,13 @@ enum Bench {
     Directory(directory::Options),
     /// Memory of idle connections, and what is left of it when they are gone
     Idle(idle::Options),
+    /// The way through Ferrule beside no proxy, a plain one, and those of others
+    Overhead(overhead::Options),
+    /// Single steps of the way through Ferrule, such as judging ten thousand rules
+    Pieces(pieces::Options),
+    /// A proxy that only carries bytes
+    #[command(hide = true)]
+    Relay(overhead::Relay),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +61,9 @@ fn main() -> ExitCode {
         Bench::Ca(options) => ca::run(options),
         Bench::Directory(options) => directory::run(options),
         Bench::Idle(options) => idle::run(options),
+        Bench::Overhead(options) => overhead::run(options),
+        Bench::Pieces(options) => pieces::run(options),
+        Bench::Relay(relay) => overhead::relay(relay).map(|()| true),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,

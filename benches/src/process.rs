@@ -1,9 +1,10 @@
 //! Runs a program under measurement, which the kernel keeps account of.
 
 use std::fs;
+use std::iter::Sum;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -37,6 +38,19 @@ impl Running {
     /// Its process number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The last that it wrote to standard error, whose file is in `folder`.
+    pub(crate) fn last_words(&self, folder: &Path) -> String {
+        let said = fs::read_to_string(folder.join(format!("{}.err", self.name))).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().rev().take(3).collect();
+        let lines: Vec<&str> = lines.into_iter().rev().map(str::trim).collect();
+        lines.join(" / ")
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot ask for the program's end")
     }
 
     /// Waits until somebody listens on `address`.
@@ -177,6 +191,47 @@ pub(crate) fn memory(id: u32) -> anyhow::Result<Memory> {
         now: field("VmRSS:")?,
         peak: field("VmHWM:")?,
     })
+}
+
+/// What processes hold in memory, in KiB.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    /// All of it, also what they share with others.
+    pub(crate) resident: f64,
+    /// What is shared counted in parts (`Pss`, proc_pid_smaps(5)).
+    pub(crate) proportional: f64,
+}
+
+impl Sum for Held {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            resident: sum.resident + one.resident,
+            proportional: sum.proportional + one.proportional,
+        })
+    }
+}
+
+/// What process `id` holds in memory now.
+pub(crate) fn held(id: u32) -> anyhow::Result<Held> {
+    let path = format!("/proc/{id}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let field = |name: &str| -> anyhow::Result<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        kib.with_context(|| format!("{path} has no {name}"))
+    };
+    Ok(Held {
+        resident: field("Rss:")?,
+        proportional: field("Pss:")?,
+    })
+}
+
+/// Process `id` and those that it started, as far as they run.
+pub(crate) fn family(id: u32) -> Vec<u32> {
+    let path = format!("/proc/{id}/task/{id}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(id).chain(children.flat_map(family)).collect()
 }
 
 /// The processes that wanted a core in the last minute, on average.

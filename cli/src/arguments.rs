@@ -10,6 +10,7 @@ use ferrule_document::parse_duration;
 use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_shop::Target;
 
+use crate::bench::arguments::Bench;
 use crate::print::Format;
 use crate::up::arguments::Up;
 
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Run(Run),
     Join(Join),
     Diagnose(Diagnose),
+    #[command(subcommand)]
+    Bench(Bench),
     /// Examine rules, and write those that traffic needs
     #[command(subcommand)]
     Policy(Policy),

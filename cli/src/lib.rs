@@ -5,6 +5,7 @@
 //! may reach what: that is asked of the crates below.
 
 mod arguments;
+mod bench;
 mod ca;
 mod check;
 mod context;
@@ -77,6 +78,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Diagnose(arguments) => diagnose::run(arguments, context),
         Command::Run(arguments) => run::run(arguments, context),
         Command::Join(arguments) => join::run(arguments, context),
+        Command::Bench(bench) => bench::run(bench, context),
         Command::Check(arguments) => check::run(arguments, context),
         Command::Edges(watched) => edges::run(watched, context),
         Command::Tap(tap) => tap::run(tap, context),

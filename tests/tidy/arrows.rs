@@ -7,7 +7,7 @@ use crate::tree::{Fault, Tree};
 
 /// The floors, lowest first: each crate beside what it may name. Programs never name each other; `cli` alone
 /// may use their libraries, to run them in one process.
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("document", &[]),
     ("identity", &[]),
     ("policy", &["document", "identity"]),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, &[&str]); 14] = [
     ("directory", LIBRARIES),
     ("injector", LIBRARIES),
     ("shop", &[]),
+    ("load", &["daemon"]),
     ("cli", ALL_BUT_PROOF),
     ("tests", ALL_BUT_PROOF),
     ("benches", ALL_AND_TOOLS),
@@ -38,6 +39,7 @@ const ALL_BUT_PROOF: &[&str] = &[
     "directory",
     "injector",
     "shop",
+    "load",
     "cli",
 ];
 
@@ -53,6 +55,7 @@ const ALL_AND_TOOLS: &[&str] = &[
     "directory",
     "injector",
     "shop",
+    "load",
     "cli",
     "tests",
 ];

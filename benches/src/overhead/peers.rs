@@ -1,0 +1,95 @@
+//! What may lie between the two ends: nothing, our own programs, and those of others that are found here.
+
+mod envoy;
+mod ferrule;
+mod haproxy;
+mod nginx;
+mod stunnel;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::place::Place;
+use super::subject::{Part, Subject};
+use crate::programs::installed;
+
+/// Programs that were named, by the names of their subjects.
+pub(crate) type Named = BTreeMap<String, PathBuf>;
+
+/// All subjects that there can be, those first that all others are compared with.
+pub(crate) const NAMES: [&str; 8] = [
+    DIRECT,
+    PLAIN,
+    FERRULE,
+    "envoy",
+    "haproxy",
+    "nginx",
+    "nginx-plain",
+    "stunnel",
+];
+
+pub(crate) const DIRECT: &str = "direct";
+pub(crate) const PLAIN: &str = "plain";
+pub(crate) const FERRULE: &str = "ferrule";
+
+/// Sets `name` up at `place`; why not, where its program is not here.
+pub(crate) fn prepare(name: &str, place: &Place, named: &Named) -> anyhow::Result<Result<Subject, String>> {
+    let peer =
+        |program: &'static str, make: Make| match named.get(name).cloned().or_else(|| installed(program)) {
+            Some(program) => make(place, &program).map(Ok),
+            None => Ok(Err(format!(
+                "no program {program} here; name one with --program {name}=FILE"
+            ))),
+        };
+    match name {
+        DIRECT => Ok(Ok(direct(place))),
+        PLAIN => plain(place).map(Ok),
+        FERRULE => {
+            let program = named.get(FERRULE).context("ferrule-proxy was not built")?;
+            ferrule::prepare(place, program).map(Ok)
+        }
+        "envoy" => peer("envoy", envoy::prepare),
+        "haproxy" => peer("haproxy", haproxy::prepare),
+        "nginx" => peer("nginx", nginx::sealed),
+        "nginx-plain" => peer("nginx", nginx::plain),
+        "stunnel" => peer("stunnel", stunnel::prepare),
+        _ => anyhow::bail!("there is no subject {name}; there are {}", NAMES.join(", ")),
+    }
+}
+
+type Make = fn(&Place, &Path) -> anyhow::Result<Subject>;
+
+fn direct(place: &Place) -> Subject {
+    Subject {
+        name: DIRECT,
+        title: "no proxy",
+        about: "the two ends of the load, with nothing between them".to_owned(),
+        version: None,
+        parts: Vec::new(),
+        entry: place.server,
+    }
+}
+
+fn plain(place: &Place) -> anyhow::Result<Subject> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let relay = |listen: std::net::SocketAddr, to: std::net::SocketAddr| {
+        let arguments = ["relay", "--listen", &listen.to_string(), "--to", &to.to_string()];
+        Part::new(&own, arguments, listen)
+    };
+    Ok(Subject {
+        name: PLAIN,
+        title: "plain double proxy",
+        about:
+            "two programs of this project that only carry bytes, with Ferrule's buffers; nothing is encrypted"
+                .to_owned(),
+        version: None,
+        parts: vec![relay(place.far, place.server), relay(place.near, place.far)],
+        entry: place.near,
+    })
+}
+
+/// What is said of every program that speaks mutual TLS here.
+const MUTUAL: &str =
+    "mutual TLS 1.3 with P-256 certificates, no resumption, one worker in each of two processes";

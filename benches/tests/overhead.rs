@@ -1,0 +1,90 @@
+//! The program that measures the way through Ferrule measures it, from start to report.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+#[ignore = "needs ip and setpriv, and network namespaces: tests/run"]
+fn a_tiny_run_measures_all_three_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, html) = (folder.path().join("found.json"), folder.path().join("found.html"));
+    let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
+        .args([
+            "overhead",
+            "--quick",
+            "--peers",
+            "",
+            "--seconds",
+            "0.1",
+            "--idle",
+            "40",
+        ])
+        .args(["--congestion", "reno", "--program"])
+        .arg(format!("ferrule={}", proxy().display()))
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}{errors}");
+    assert!(
+        said.contains("Bulk throughput: 1 connection, to the server, reno"),
+        "{said}"
+    );
+    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(found["faults"], Value::Array(Vec::new()));
+    for row in found["results"].as_array().unwrap() {
+        let who: Vec<&str> = row["subjects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|found| found["subject"].as_str().unwrap())
+            .collect();
+        // Without a program there is neither CPU time nor memory of one.
+        let of_programs = row["figure"] == "cpu" || row["group"] == "memory" || row["group"] == "program";
+        let all: &[&str] = if of_programs {
+            &["plain", "ferrule"]
+        } else {
+            &["direct", "plain", "ferrule"]
+        };
+        assert_eq!(who, all, "{row}");
+    }
+    let throughput = found["results"].as_array().unwrap().iter();
+    let throughput = throughput.filter(|row| row["figure"] == "throughput" || row["figure"] == "rate");
+    for found in throughput.flat_map(|row| row["subjects"].as_array().unwrap()) {
+        assert!(found["spread"]["min"].as_f64().unwrap() > 0.0, "{found}");
+    }
+    assert!(
+        fs::read_to_string(&html)
+            .unwrap()
+            .contains("<rect class=\"bar own\"")
+    );
+}
+
+/// The sidecar's program, built as the tests are.
+fn proxy() -> PathBuf {
+    let package = [
+        "build",
+        "--quiet",
+        "--package",
+        "ferrule-proxy",
+        "--bin",
+        "ferrule-proxy",
+    ];
+    let done = Command::new(env!("CARGO"))
+        .args(package)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(done.success(), "the sidecar is built");
+    let own = Path::new(env!("CARGO_BIN_EXE_ferrule-benches"));
+    own.with_file_name("ferrule-proxy").canonicalize().unwrap()
+}
