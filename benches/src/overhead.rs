@@ -66,7 +66,8 @@ pub(crate) struct Options {
     /// Requests a second of the measurement at a fixed rate
     #[arg(long, value_name = "NUMBER", default_value_t = 2000.0)]
     rate: f64,
-    /// How many connections are held idle [default: 1000,10000, or 500 if quick]
+    /// How many connections are held idle [default: 1000,10000, or 500 if quick, as far as
+    /// there may be open files]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     idle: Option<Vec<usize>>,
     /// One short round
@@ -122,15 +123,20 @@ fn settings(options: &Options, space: &Space, own_congestion: &str) -> anyhow::R
         None if space.shared.is_none() && own_congestion != "reno" => congestion.push("reno".to_owned()),
         None => {}
     }
-    let defaults: &[usize] = if quick { &[500] } else { &[1_000, 10_000] };
-    let mut idle = options.idle.clone().unwrap_or_else(|| defaults.to_vec());
-    idle.sort_unstable();
-    // Both ends of each are this program's.
+    // A proxy has two open files for each, and so has this program, which is both ends.
     let most = usize::try_from(space.files / 2)
         .unwrap_or(usize::MAX)
         .saturating_sub(200);
+    let mut idle = match &options.idle {
+        Some(wanted) => wanted.clone(),
+        None if quick => vec![500.min(most)],
+        None => vec![1_000.min(most), 10_000.min(most)],
+    };
+    idle.sort_unstable();
     if let Some(count) = idle.iter().find(|count| **count > most) {
-        bail!("{count} idle connections need more open files than this user may have; --idle takes {most}");
+        bail!(
+            "{count} idle connections need more open files than a program may have here; --idle takes {most}"
+        );
     }
     Ok(Settings {
         rounds,

@@ -41,5 +41,6 @@ pub(super) fn prepare(place: &Place, program: &Path) -> anyhow::Result<Subject> 
     })
 }
 
-const COMMON: &str = "global\n  nbthread 1\n  maxconn 30000\n  tune.ssl.cachesize 0\n\
-defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n  maxconn 30000\n";
+// It takes as many connections as it may have open files for.
+const COMMON: &str = "global\n  nbthread 1\n  tune.ssl.cachesize 0\n\
+defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n";

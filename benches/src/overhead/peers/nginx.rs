@@ -68,7 +68,7 @@ fn part(
     }
     write!(
         text,
-        "daemon off; worker_processes 1; worker_rlimit_nofile 60000; user root; pid {folder}/{name}.pid;\n\
+        "daemon off; worker_processes 1; user root; pid {folder}/{name}.pid;\n\
          error_log stderr warn;\n\
          events {{ worker_connections 50000; }}\n\
          stream {{ proxy_timeout 10m; {more} server {{ listen {listen}{sealed} backlog=4096; proxy_pass {to}; }} }}\n"
