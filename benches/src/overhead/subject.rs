@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 
@@ -144,6 +145,17 @@ impl Open {
         }
         let sizes = programs.iter().map(|program| stripped_size(program, folder));
         sizes.sum()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Also what the programs have started, which would go on to listen for the next one.
+        self.count();
+        for id in self.ids.iter().filter_map(|id| i32::try_from(*id).ok()) {
+            // It may have ended already.
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
     }
 }
 

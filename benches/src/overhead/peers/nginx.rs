@@ -29,7 +29,7 @@ pub(super) fn sealed(place: &Place, program: &Path) -> anyhow::Result<Subject> {
     Ok(Subject {
         name: "nginx",
         title: "nginx",
-        about: format!("{MUTUAL}; chains are verified, and the server's common name"),
+        about: format!("{MUTUAL}, no master beside them; chains are verified, and the server's common name"),
         version: version(program, "-v"),
         parts: vec![
             part(place, program, ("far", " ssl", &far), place.far, place.server)?,
@@ -43,7 +43,7 @@ pub(super) fn plain(place: &Place, program: &Path) -> anyhow::Result<Subject> {
     Ok(Subject {
         name: "nginx-plain",
         title: "nginx without TLS",
-        about: "nothing is encrypted; one worker in each of two processes".to_owned(),
+        about: "nothing is encrypted; two processes, no master beside them".to_owned(),
         version: version(program, "-v"),
         parts: vec![
             part(place, program, ("far", "", ""), place.far, place.server)?,
@@ -66,9 +66,10 @@ fn part(
     if Path::new(MODULE).exists() {
         writeln!(text, "load_module {MODULE};")?;
     }
+    // One process, which ends with this program however that ends; a worker would outlive a master that is killed.
     write!(
         text,
-        "daemon off; worker_processes 1; user root; pid {folder}/{name}.pid;\n\
+        "daemon off; master_process off; user root; pid {folder}/{name}.pid;\n\
          error_log stderr warn;\n\
          events {{ worker_connections 50000; }}\n\
          stream {{ proxy_timeout 10m; {more} server {{ listen {listen}{sealed} backlog=4096; proxy_pass {to}; }} }}\n"
