@@ -138,12 +138,12 @@ fn the_ports_of_a_sidecar_lead_nowhere() {
         assert!((10.0..60.0).contains(&seen), "{seen}");
         into.line(&[
             ("event", "close"),
-            ("reason", "no_destination"),
+            ("reason", "unknown_destination"),
             ("direction", "outbound"),
         ]);
         into.line(&[
             ("event", "close"),
-            ("reason", "no_destination"),
+            ("reason", "unknown_destination"),
             ("direction", "inbound"),
         ]);
         // C10: nobody stops or turns it from here; the port answers questions alone.
