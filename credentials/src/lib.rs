@@ -18,6 +18,7 @@ pub mod renewal;
 pub mod source;
 pub mod store;
 pub mod trust;
+pub mod workload_api;
 
 use std::sync::Arc;
 

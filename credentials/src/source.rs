@@ -12,6 +12,7 @@ use ferrule_daemon::logging::Chain;
 use ferrule_document::{Fields, Item};
 use ferrule_identity::tls::{TrustCell, TrustSnapshot};
 use ferrule_identity::{BundleError, Bundles, KeyAlgorithm, SpiffeId, Timestamp, TrustBundle, TrustDomain};
+use ferrule_wire::workload_api::Endpoint;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -20,6 +21,7 @@ use crate::evidence::Evidence;
 use crate::files::{FileKeeper, Files};
 use crate::join::{Host, JoinError};
 use crate::keeper::{Health, Keeper, Kept, Wanted};
+use crate::workload_api::Follower;
 
 /// Where a certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Source {
     Files(Files),
     /// The CA.
     Ca(CaSource),
+    /// A SPIFFE Workload API, such as SPIRE's agent.
+    WorkloadApi(Endpoint),
 }
 
 /// How the CA is asked.
@@ -58,12 +62,25 @@ pub enum EvidenceSource {
 }
 
 impl Source {
-    /// Reads the setting `credentials`, whose one field says which source it is. Files are of `trust_domain`.
-    pub fn read(item: Item<'_>, trust_domain: Option<TrustDomain>) -> Option<Self> {
-        item.one_field(&["files", "ca"], |name, item| {
+    /// Reads the setting `credentials`, whose one field says which source it is. Files are of `trust_domain`; a Workload
+    /// API that is not named is at `endpoint`.
+    pub fn read(
+        item: Item<'_>,
+        trust_domain: Option<TrustDomain>,
+        endpoint: Option<Endpoint>,
+    ) -> Option<Self> {
+        item.one_field(&["files", "ca", "workload_api"], |name, item| {
             let trust_domain = trust_domain?;
             item.fields(|fields| match name {
                 "files" => files(fields, trust_domain).map(Self::Files),
+                "workload_api" => {
+                    let named = fields.optional("endpoint", |item| item.parsed::<Endpoint>());
+                    let endpoint = named?.or(endpoint);
+                    if endpoint.is_none() {
+                        fields.fail("`endpoint` is missing, and so is SPIFFE_ENDPOINT_SOCKET");
+                    }
+                    endpoint.map(Self::WorkloadApi)
+                }
                 _ => ca(fields).map(Self::Ca),
             })
         })
@@ -131,6 +148,15 @@ pub fn keep(
                     never = keeper.run() => never,
                     never = hand_on(newest, &credentials) => never,
                 }
+            }
+            Source::WorkloadApi(endpoint) => {
+                let follower = Follower {
+                    endpoint,
+                    id,
+                    trust,
+                    clock,
+                };
+                follower.run(&credentials).await
             }
             Source::Ca(ca) => {
                 let evidence = first_trust(&ca, id.trust_domain(), &trust, &clock).await;

@@ -1,6 +1,6 @@
 //! Serves readiness, metrics and the log level on a thread of its own.
 
-mod socket;
+pub mod socket;
 
 use std::fmt;
 use std::io;
@@ -103,7 +103,8 @@ impl Admin {
         let inside = runtime.enter();
         let tcp = places.address.map(listen).transpose()?;
         let address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-        let socket = places.socket.as_deref().map(Socket::open).transpose()?;
+        let socket = places.socket.as_deref();
+        let socket = socket.map(|path| Socket::open(path, OWNER_ALONE)).transpose()?;
         drop(inside);
 
         let drain = Drain::new();
@@ -345,7 +346,7 @@ pub enum AdminError {
     #[error("cannot open the admin address")]
     Listen(#[from] ListenError),
     /// The socket cannot be opened.
-    #[error("cannot open the admin socket {path}")]
+    #[error("cannot open the socket {path}")]
     Socket {
         /// Where.
         path: String,
@@ -353,7 +354,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// Something else is in the socket's place.
-    #[error("cannot open the admin socket {path}: {what}")]
+    #[error("cannot open the socket {path}: {what}")]
     Taken {
         /// Where.
         path: String,
@@ -379,6 +380,9 @@ impl AdminError {
         }
     }
 }
+
+/// The permissions of the socket.
+const OWNER_ALONE: u32 = 0o600;
 
 /// Probes and scrapes are small and few; what is larger or more is a mistake or an attack.
 const LIMITS: Limits = Limits {

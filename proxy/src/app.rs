@@ -35,6 +35,7 @@ use crate::observe::tap::Tap;
 use crate::probes::Probes;
 use crate::proof::Token;
 use crate::worker::{Door, Shared, Worker, WorkerError};
+use crate::workload_api::WorkloadApi;
 use crate::{inbound, outbound};
 
 /// A sidecar at work.
@@ -149,6 +150,15 @@ impl Proxy {
         let servers = ServerMetrics::register(&surroundings.metrics);
         if let Some(probes) = &config.probes {
             serve_probes(probes, &config, &shared, &servers, &tasks)?;
+        }
+        if let Some(workload_api) = &config.workload_api {
+            let (newest, drain) = (shared.credentials.clone(), shared.outbound.clone());
+            let served = WorkloadApi::open(workload_api, newest, drain, &servers)
+                .context("cannot serve the Workload API")?;
+            spawn(&tasks, "workload api", async move {
+                served.serve().await;
+                Ok::<_, Infallible>(())
+            });
         }
         let admin = Admin::new(readiness.clone(), surroundings.metrics, surroundings.levels);
         let shown = debug::Shown {

@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue};
 use crate::net::address::ListenAddr;
 use crate::net::dial::Dialing;
 use crate::net::socket::KeepAlive;
+use crate::workload_api::WorkloadApiConfig;
 
 pub use ferrule_daemon::settings::Loaded;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub probes: Option<ProbesConfig>,
     /// Where readiness and metrics are served.
     pub admin: Option<SocketAddr>,
+    /// The SPIFFE Workload API for applications that do their own TLS.
+    pub workload_api: Option<WorkloadApiConfig>,
     /// The debug socket.
     pub socket: Option<PathBuf>,
     /// Threads that carry connections.
@@ -296,6 +299,7 @@ where
         .named("POD_NAMESPACE", &["workload", "namespace"])
         .named("POD_NAME", &["workload", "name"])
         .named("POD_IPS", &["workload", "addresses"])
+        .named("SPIFFE_ENDPOINT_SOCKET", &["spiffe_endpoint_socket"])
         .named("NODE_NAME", &["workload", "node"])
         .named("NODE_ZONE", &["workload", "zone"])
         .named("SERVICE_ACCOUNT", &["workload", "service_account"])

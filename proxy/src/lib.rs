@@ -27,3 +27,4 @@ pub mod redirect;
 pub mod sniff;
 pub mod tls;
 pub mod worker;
+pub mod workload_api;

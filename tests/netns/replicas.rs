@@ -1,7 +1,7 @@
 //! A service with two replicas, one of which is stopped under load.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -9,9 +9,9 @@ use std::thread;
 use ferrule_tests::netns::{Host, alone};
 use ferrule_tests::wait::{LIMIT, until};
 
-/// For both families. Answers each question with its own name; `stay` is answered and kept open.
+/// For IPv4 alone, as many applications do. Answers each question with its own name; `stay` is answered and kept open.
 fn serve(host: &Host) -> Arc<AtomicU64> {
-    let listener = host.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080)).unwrap());
+    let listener = host.inside(|| TcpListener::bind((host.v4(), 8080)).unwrap());
     let (answered, counting) = (Arc::new(AtomicU64::new(0)), host.name().to_owned());
     let count = Arc::clone(&answered);
     thread::spawn(move || {

@@ -73,7 +73,7 @@ impl Talker {
 // C6: the application sends all the time, over both families, while one sidecar after the other is killed. The same
 // capture finds the word when the redirect is taken away at last.
 #[test]
-#[ignore = "needs root or user namespaces, nft and tcpdump: tests/run"]
+#[ignore = "needs root or user namespaces, nft and dumpcap: tests/run"]
 fn a_hundred_kills_let_nothing_out_in_clear() {
     alone(|mesh| {
         let (web, api) = (mesh.workload("web"), mesh.workload("api"));

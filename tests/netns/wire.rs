@@ -35,7 +35,7 @@ fn send(from: &Host, to: &Host, address: std::net::IpAddr) {
 
 // C5: both families. The same capture without the sidecars shows that it would find the bytes.
 #[test]
-#[ignore = "needs root or user namespaces, nft, nc, tcpdump and tshark: tests/run"]
+#[ignore = "needs root or user namespaces, nft, nc, dumpcap and tshark: tests/run"]
 fn the_wire_shows_tls_1_3_with_a_hybrid_group_and_nothing_of_the_application() {
     alone(|mesh| {
         let (web, api) = (mesh.workload("web"), mesh.workload("api"));

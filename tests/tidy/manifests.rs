@@ -139,6 +139,13 @@ pub(crate) fn inherit_lints_and_package(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
+/// Older versions that a dependency keeps to itself, with whose they are.
+const INSIDE_OTHERS: [(&str, &str, &str); 1] = [(
+    "base64",
+    "0.22.",
+    "k8s-openapi's; none of its types is in what it offers",
+)];
+
 /// Faults: a dependency of ours that the lock file holds in several versions, as then two of its types have one
 /// name.
 pub(crate) fn one_version(tree: &Tree) -> Vec<Fault> {
@@ -151,7 +158,11 @@ pub(crate) fn one_version(tree: &Tree) -> Vec<Fault> {
         .flatten()
     {
         let text = |key| locked.get(key).and_then(Value::as_str).unwrap_or_default();
-        versions.entry(text("name")).or_default().push(text("version"));
+        let (name, version) = (text("name"), text("version"));
+        let inside = |(of, old, _): &&(&str, &str, &str)| *of == name && version.starts_with(old);
+        if INSIDE_OTHERS.iter().find(inside).is_none() {
+            versions.entry(name).or_default().push(version);
+        }
     }
     let mut faults = Vec::new();
     for (name, dependency) in shared(tree) {

@@ -5,5 +5,6 @@ pub mod delta;
 pub mod directory;
 pub mod join_token;
 pub mod proto;
+pub mod workload_api;
 
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};

@@ -27,6 +27,10 @@ pub mod istio {
     pub mod workload;
 }
 
+/// The SPIFFE Workload API, whose messages have no package.
+#[rustfmt::skip]
+pub mod spiffe;
+
 /// Our own.
 pub mod ferrule {
     #[rustfmt::skip]

@@ -13,6 +13,7 @@ fn generate() -> BTreeMap<String, String> {
         "envoy/service/discovery/v3/discovery.proto",
         "istio/workload/workload.proto",
         "ferrule/v1/directory.proto",
+        "spiffe/workload.proto",
     ];
     let described = protox::compile(roots, [&proto]).unwrap();
     let out = tempfile::tempdir().unwrap();
@@ -22,6 +23,7 @@ fn generate() -> BTreeMap<String, String> {
         .btree_map(["."])
         .bytes(["."])
         .compile_well_known_types()
+        .default_package_filename("spiffe")
         .compile_fds(described)
         .unwrap();
     let mut made = BTreeMap::new();

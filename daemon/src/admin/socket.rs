@@ -1,4 +1,4 @@
-//! Opens a Unix socket that only its owner can reach, from its first moment on.
+//! Opens a Unix socket that only those can reach who may, from its first moment on.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -12,18 +12,21 @@ use super::AdminError;
 
 /// A listening socket at its place in the file system.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub struct Socket {
     listener: UnixListener,
     path: SocketPath,
 }
 
 /// The place of a socket; dropping it takes the socket away.
 #[derive(Debug)]
-pub(super) struct SocketPath(PathBuf);
+pub struct SocketPath(PathBuf);
 
 impl Socket {
-    /// Opens a socket of mode 0600 at `path`, in place of one that nobody serves any more.
-    pub(super) fn open(path: &Path) -> Result<Self, AdminError> {
+    /// Opens a socket of the permissions `mode` at `path`, in place of one that nobody serves any more.
+    ///
+    /// # Errors
+    /// When something is there that is in use or no socket, or it cannot be made.
+    pub fn open(path: &Path, mode: u32) -> Result<Self, AdminError> {
         let fail = AdminError::socket(path);
         refuse_what_is_in_use(path)?;
         // Between making a socket and narrowing its mode anyone could connect, so both happen in a folder that
@@ -31,7 +34,7 @@ impl Socket {
         let folder = private_folder(path).map_err(fail)?;
         let inside = folder.join("s");
         let opened = UnixListener::bind(&inside).and_then(|listener| {
-            fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
+            fs::set_permissions(&inside, Permissions::from_mode(mode))?;
             fs::rename(&inside, path)?;
             Ok(listener)
         });
@@ -46,7 +49,8 @@ impl Socket {
         })
     }
 
-    pub(super) fn split(self) -> (UnixListener, SocketPath) {
+    /// What connections come from, and the place, which has to be kept for as long.
+    pub fn split(self) -> (UnixListener, SocketPath) {
         (self.listener, self.path)
     }
 }

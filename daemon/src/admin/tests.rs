@@ -168,25 +168,25 @@ fn the_socket_is_for_its_owner_and_goes_with_the_program() {
 async fn a_socket_in_use_is_left_alone_and_a_dead_one_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
-    let (listener, kept) = Socket::open(&path).unwrap().split();
-    let error = Socket::open(&path).unwrap_err();
+    let (listener, kept) = Socket::open(&path, 0o600).unwrap().split();
+    let error = Socket::open(&path, 0o600).unwrap_err();
     assert!(
         error.to_string().ends_with("another program serves it"),
         "{error}"
     );
     drop(listener);
-    let (_listener, _path) = Socket::open(&path).unwrap().split();
+    let (_listener, _path) = Socket::open(&path, 0o600).unwrap().split();
     std::mem::forget(kept);
     let file = folder.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    let error = Socket::open(&file).unwrap_err();
+    let error = Socket::open(&file, 0o600).unwrap_err();
     assert!(
         error
             .to_string()
             .ends_with("something that is no socket is there"),
         "{error}"
     );
-    let error = Socket::open(&folder.path().join("none/s")).unwrap_err();
+    let error = Socket::open(&folder.path().join("none/s"), 0o600).unwrap_err();
     assert!(matches!(error, AdminError::Socket { .. }), "{error}");
 }
 

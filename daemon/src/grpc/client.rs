@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
-use http::{Method, Request, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
@@ -25,6 +25,7 @@ use super::{CONTENT_TYPE, Code, Limits, Status};
 pub struct Channel {
     sender: SendRequest<Requesting>,
     authority: String,
+    header: Option<(HeaderName, HeaderValue)>,
     limits: Limits,
     _driver: AbortOnDropHandle<()>,
 }
@@ -76,9 +77,17 @@ impl Channel {
         Ok(Self {
             sender,
             authority,
+            header: None,
             limits,
             _driver: driver,
         })
+    }
+
+    /// Sends this header along with each call, where a server demands one.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
     }
 
     /// Begins a call in which both ends send messages. The first message goes along, since servers may wait for it
@@ -98,7 +107,7 @@ impl Channel {
             stall: self.limits.write_stall_time,
         };
         sender.send(first).await?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .version(Version::HTTP_2)
             .uri(format!("https://{}{path}", self.authority))
@@ -106,6 +115,9 @@ impl Channel {
             .header(TE, "trailers")
             .body(Requesting { messages })
             .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
+        if let Some((name, value)) = &self.header {
+            request.headers_mut().insert(name, value.clone());
+        }
         let answer = async {
             self.sender.ready().await.map_err(|error| unavailable(&error))?;
             self.sender

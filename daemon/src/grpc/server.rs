@@ -43,6 +43,8 @@ pub trait Service: Send + Sync + 'static {
 pub struct Call {
     /// What is called: `/package.Service/Method`.
     pub path: String,
+    /// The headers that came with it.
+    pub headers: HeaderMap,
     /// The caller.
     pub peer: Arc<Peer>,
     /// What the caller sends.
@@ -170,10 +172,19 @@ impl Server {
         T: Fn() -> Arc<ServerConfig> + Send + Sync + 'static,
         S: Service,
     {
+        self.run(listener, Some(Box::new(tls)), service).await;
+    }
+
+    /// As [`serve`](Self::serve), in clear: for sockets that do not leave the machine.
+    pub async fn serve_clear<L: Listen, S: Service>(self, listener: L, service: Arc<S>) {
+        self.run(listener, None, service).await;
+    }
+
+    async fn run<L: Listen, S: Service>(self, listener: L, tls: Option<Tls>, service: Arc<S>) {
         let shared = Arc::new(Shared {
             front: self.front,
             limits: self.limits,
-            tls: Box::new(tls),
+            tls,
             service,
         });
         accept::run(listener, &shared.front, |stream, address, place| {
@@ -195,9 +206,11 @@ impl Server {
 struct Shared<S> {
     front: Front,
     limits: Limits,
-    tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
+    tls: Option<Tls>,
     service: Arc<S>,
 }
+
+type Tls = Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// Carries one connection from its handshake to its end.
 async fn carry<T, S>(stream: T, address: PeerAddr, shared: &Arc<Shared<S>>)
@@ -205,9 +218,30 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service,
 {
-    let Some((stream, peer)) = shared.front.secure(|| (shared.tls)(), stream, address).await else {
-        return;
-    };
+    match &shared.tls {
+        Some(tls) => {
+            if let Some((stream, peer)) = shared.front.secure(tls, stream, address).await {
+                speak(stream, peer, shared).await;
+            }
+        }
+        None => {
+            let certificates = Vec::new();
+            let peer = Peer {
+                address,
+                certificates,
+            };
+            speak(stream, peer, shared).await;
+        }
+    }
+}
+
+/// Speaks HTTP/2 on a connection until its end.
+async fn speak<T, S>(stream: T, peer: Peer, shared: &Arc<Shared<S>>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service,
+{
+    let address = peer.address;
     let service = Calls {
         shared: shared.clone(),
         peer: Arc::new(peer),
@@ -293,6 +327,7 @@ fn answer<S: Service>(
     let (sender, sent) = mpsc::channel(1);
     let call = Call {
         path: head.uri.path().to_owned(),
+        headers: head.headers,
         peer,
         requests: Requests {
             body,

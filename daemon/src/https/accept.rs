@@ -39,7 +39,8 @@ impl Listen for UnixListener {
 
     async fn accept(&self) -> io::Result<(UnixStream, PeerAddr)> {
         let (stream, _) = Self::accept(self).await?;
-        Ok((stream, PeerAddr::Unix))
+        let user = stream.peer_cred().ok().map(|caller| caller.uid());
+        Ok((stream, PeerAddr::Unix { user }))
     }
 }
 

@@ -142,7 +142,10 @@ pub enum PeerAddr {
     /// Over TCP. An IPv4 caller of an IPv6 listener appears with its IPv4 address.
     Tcp(SocketAddr),
     /// Through a Unix socket of this machine.
-    Unix,
+    Unix {
+        /// Under which user id the caller runs, as the kernel tells it (`SO_PEERCRED`, unix(7)).
+        user: Option<u32>,
+    },
 }
 
 impl PeerAddr {
@@ -150,7 +153,7 @@ impl PeerAddr {
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
-            Self::Unix => None,
+            Self::Unix { .. } => None,
         }
     }
 }
@@ -159,7 +162,7 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+            Self::Unix { .. } => f.write_str("unix"),
         }
     }
 }

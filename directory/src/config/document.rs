@@ -19,7 +19,9 @@ use super::{Config, LimitsConfig, SourceConfig, default_id, default_reader};
 pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let trust_domain = fields.required("trust_domain", |item| item.checked(TrustDomain::parse));
     let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
-    let credentials = fields.required("credentials", |item| Source::read(item, trust_domain.clone()));
+    let credentials = fields.required("credentials", |item| {
+        Source::read(item, trust_domain.clone(), None)
+    });
     let source = fields.required("source", |item| {
         item.one_field(&["files"], |_, item| {
             item.non_empty_list(|item| path(&item)).map(SourceConfig::Files)

@@ -13,6 +13,7 @@ use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Fields, Item};
 use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_policy::{BuiltIn, Cidr, Mesh, ServiceName};
+use ferrule_wire::workload_api::Endpoint;
 
 use super::probes;
 use super::{
@@ -21,13 +22,17 @@ use super::{
 };
 use crate::net::address::ListenAddr;
 use crate::net::socket::KeepAlive;
+use crate::workload_api::{Users, WorkloadApiConfig};
 
 /// Reads the whole document.
 pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let trust_domain = fields.required("trust_domain", |item| item.checked(TrustDomain::parse));
     let workload = fields.required("workload", |item| item.fields(workload));
     let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
-    let credentials = fields.required("credentials", |item| Source::read(item, trust_domain.clone()));
+    let endpoint = fields.optional("spiffe_endpoint_socket", |item| item.parsed::<Endpoint>());
+    let credentials = fields.required("credentials", |item| {
+        Source::read(item, trust_domain.clone(), endpoint.clone().flatten())
+    });
     let rules = fields.optional("rules", |item| {
         item.fields(|fields| fields.required("folder", |item| path(&item)))
     });
@@ -40,6 +45,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let serves = fields.default("serves", "[]", |item| item.list(|item| item.fields(serve)));
     let probes = fields.optional("probes", |item| item.fields(probes::probes));
     let admin = fields.default("admin", "{}", |item| item.fields(admin));
+    let workload_api = fields.optional("workload_api", |item| item.fields(workload_api));
     let workers = fields.optional("workers", |item| item.integer(1..=1024_u16));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
     let balance = fields.default("balance", "{}", |item| item.fields(balance));
@@ -97,6 +103,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         probes: probes?,
         admin,
         socket,
+        workload_api: workload_api?,
         workers: workers?.and_then(NonZeroU16::new).unwrap_or_else(one_per_core),
         limits: limits?,
         balance: balance?,
@@ -289,6 +296,24 @@ fn admin(fields: &mut Fields<'_>) -> Option<(Option<SocketAddr>, Option<PathBuf>
     let socket = fields.optional("socket", |item| path(&item));
     let (enabled, listen) = (enabled?, listen?);
     Some((enabled.then_some(listen), socket?))
+}
+
+fn workload_api(fields: &mut Fields<'_>) -> Option<WorkloadApiConfig> {
+    let socket = fields.required("socket", |item| path(&item));
+    let users = fields.optional("users", |item| {
+        item.non_empty_list(|item| item.integer(0..=u32::MAX))
+    });
+    let every = fields.default("every_user", "false", |item| item.boolean());
+    let (socket, users, every) = (socket?, users?, every?);
+    let users = match (users, every) {
+        (Some(users), false) => Users::These(users),
+        (None, true) => Users::Every,
+        _ => {
+            fields.fail("give either `users`, or `every_user: true` where nobody else reaches the socket");
+            return None;
+        }
+    };
+    Some(WorkloadApiConfig { socket, users })
 }
 
 fn limits(fields: &mut Fields<'_>) -> Option<ConnectionLimits> {

@@ -153,26 +153,46 @@ impl Map {
             self.service_addresses.insert(*address, service.name.clone());
         }
         for port in &service.ports {
-            let endpoints = service.is_in_mesh.then(|| {
-                let behind = behind.iter().filter(|(leads, _)| leads.port == port.port);
-                let alive = behind.flat_map(|(leads, joined)| {
-                    let known = joined.own_addresses();
-                    let known = known.filter(|address| self.workloads.contains_key(address));
-                    known.map(|address| {
-                        let address = UpstreamAddr::new((address, leads.target_port).into());
-                        Endpoint::of(&joined.workload, address)
-                    })
+            let standing = |called: Option<IpAddr>| {
+                let endpoints = service.is_in_mesh.then(|| {
+                    let behind = behind.iter().filter(|(leads, _)| leads.port == port.port);
+                    let alive = behind.flat_map(|(leads, joined)| {
+                        let known = self.reached_by(called, joined).into_iter();
+                        known.map(|address| {
+                            let address = UpstreamAddr::new((address, leads.target_port).into());
+                            Endpoint::of(&joined.workload, address)
+                        })
+                    });
+                    alive.collect()
                 });
-                alive.collect()
-            });
-            let standing = Arc::new(Standing {
-                name: service.name.clone(),
-                endpoints,
-            });
-            for address in &service.addresses {
-                self.services.insert((*address, port.port), Arc::clone(&standing));
-            }
-            self.by_name.insert((service.name.clone(), port.port), standing);
+                let name = service.name.clone();
+                Arc::new(Standing { name, endpoints })
+            };
+            let standings: Vec<_> = service
+                .addresses
+                .iter()
+                .map(|address| ((*address, port.port), standing(Some(*address))))
+                .collect();
+            let by_name = standing(None);
+            self.services.extend(standings);
+            self.by_name.insert((service.name.clone(), port.port), by_name);
+        }
+    }
+
+    /// Where whoever called a service at `called`, or by its name, reaches a workload behind it: at its addresses of
+    /// the same family, where it has some, otherwise at its first. An application may listen in one family alone,
+    /// and its clients call it there.
+    fn reached_by(&self, called: Option<IpAddr>, joined: &JoinedWorkload) -> Vec<IpAddr> {
+        let known = joined.own_addresses();
+        let known: Vec<IpAddr> = known
+            .filter(|address| self.workloads.contains_key(address))
+            .collect();
+        let same = |address: &IpAddr| called.is_some_and(|called| called.is_ipv4() == address.is_ipv4());
+        let of_family: Vec<IpAddr> = known.iter().copied().filter(same).collect();
+        if of_family.is_empty() {
+            known.into_iter().take(1).collect()
+        } else {
+            of_family
         }
     }
 

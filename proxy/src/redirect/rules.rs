@@ -70,9 +70,46 @@ pub fn nft(plan: &RedirectPlan) -> String {
         plan.inbound_port
     ));
     line(format_args!("  }}"));
+    // Whether a connection is redirected is decided once, and the kernel's connection tracking keeps the answer for
+    // its four addresses and ports. After a reset an exempt connection of the proxy leaves such an answer behind for
+    // ten seconds (tcp_conntracks, CLOSE); whoever happens to dial from the same port then would pass by unasked.
+    // So what begins a connection and was not redirected is refused here, after the redirect has had its turn.
+    line(format_args!("  chain guard_output {{"));
+    line(format_args!(
+        "    type filter hook output priority 0; policy accept;"
+    ));
+    match plan.exemption {
+        Exemption::User(id) => line(format_args!("    meta skuid {id} return")),
+        Exemption::Mark(mark) => line(format_args!("    meta mark {mark:#x} return")),
+    }
+    line(format_args!("    ip daddr 127.0.0.0/8 return"));
+    line(format_args!("    ip6 daddr ::1 return"));
+    for range in &plan.excluded_ranges {
+        let family = if range.is_ipv4() { "ip" } else { "ip6" };
+        line(format_args!("    {family} daddr {range} return"));
+    }
+    if let Some(ports) = port_set(&plan.excluded_outbound) {
+        line(format_args!("    tcp dport {ports} return"));
+    }
+    line(format_args!("    {BEGINS} reject with tcp reset"));
+    line(format_args!("  }}"));
+    line(format_args!("  chain guard_input {{"));
+    line(format_args!(
+        "    type filter hook input priority 0; policy accept;"
+    ));
+    line(format_args!("    iifname \"lo\" return"));
+    line(format_args!("    tcp dport {} return", plan.inbound_port));
+    if let Some(ports) = port_set(&plan.excluded_inbound) {
+        line(format_args!("    tcp dport {ports} return"));
+    }
+    line(format_args!("    {BEGINS} reject with tcp reset"));
+    line(format_args!("  }}"));
     line(format_args!("}}"));
     text
 }
+
+/// A packet that begins a connection: of FIN, SYN, RST, ACK only SYN is set; spelled as nft lists it.
+const BEGINS: &str = "tcp flags 0x2 / 0x1,0x2,0x4,0x10";
 
 /// The rules for `iptables-restore --noflush` (`ipv6: false`) or `ip6tables-restore --noflush`, for hosts that
 /// have the iptables front end and no nft. The chains are emptied first, so loading twice is loading once.

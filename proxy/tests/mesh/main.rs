@@ -10,3 +10,4 @@ mod program;
 mod refusing;
 mod sidecar;
 mod watching;
+mod workload_api;

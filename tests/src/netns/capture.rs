@@ -30,26 +30,13 @@ impl Capture {
         let file = mesh.folder().join(format!("{}.pcap", host.name()));
         // Of an earlier record.
         let _ = fs::remove_file(&file);
-        let mut command = Command::new("tcpdump");
-        // As root to the end (`-Z`): another user could not write here, and may not exist.
-        command
-            .args([
-                "-Z",
-                "root",
-                "-n",
-                "-U",
-                "-s",
-                "0",
-                "-B",
-                "65536",
-                "-i",
-                host.name(),
-                "-w",
-            ])
-            .arg(&file);
-        let process = Process::start(&format!("{}-tcpdump", host.name()), &mut command, mesh.folder());
-        until("tcpdump listens", || {
-            process.said().contains("listening on").then_some(())
+        // Not tcpdump, which insists on becoming another user, where there may be none.
+        let mut command = Command::new("dumpcap");
+        command.args(["-q", "-P", "-s", "0", "-B", "64", "-i", host.name(), "-w"]);
+        let name = format!("{}-dumpcap", host.name());
+        let process = Process::start(&name, command.arg(&file), mesh.folder());
+        until("dumpcap records", || {
+            process.said().contains("\nFile: ").then_some(())
         });
         let host = host.clone();
         Self { process, file, host }
@@ -60,7 +47,7 @@ impl Capture {
     /// # Panics
     /// When packets were lost: what is not in the record would prove nothing.
     pub fn stop(mut self) -> Recorded {
-        // tcpdump drops what it has not read yet when it is told to end; a last packet tells how far it is.
+        // What is still on its way when it is told to end is lost; a last packet tells how far it is.
         let bell = UdpSocket::bind((wire_v4(), 0)).unwrap();
         let to = (self.host.v4(), DISCARD);
         until("the record is complete", || {
@@ -70,7 +57,7 @@ impl Capture {
         self.process.signal(Signal::INT);
         self.process.ended();
         let said = self.process.said();
-        assert!(said.contains("\n0 packets dropped by kernel"), "{said}");
+        assert!(said.contains("/0 (pcap:0/dumpcap:0/"), "{said}");
         Recorded {
             file: self.file.clone(),
         }

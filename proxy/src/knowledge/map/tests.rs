@@ -23,7 +23,7 @@ spec: { serviceAccount: api, addresses: [10.0.0.3] }
 apiVersion: ferrule.dev/v1alpha1
 kind: Service
 metadata: { namespace: shop, name: api }
-spec: { addresses: [10.1.0.1], ports: [{ port: 80, targetPort: 8080 }], workloads: { labels: { app: api } } }
+spec: { addresses: [10.1.0.1, \"fd01::1\"], ports: [{ port: 80, targetPort: 8080 }], workloads: { labels: { app: api } } }
 ---
 apiVersion: ferrule.dev/v1alpha1
 kind: Service
@@ -41,22 +41,41 @@ fn at(map: &Map, address: &str) -> Place {
     map.at(OriginalDst::new(address.parse().unwrap()))
 }
 
+fn addresses(endpoints: &[Endpoint]) -> Vec<String> {
+    let addresses = endpoints.iter().map(|endpoint| endpoint.address.to_string());
+    addresses.collect()
+}
+
 #[test]
 fn a_service_leads_to_the_workloads_of_its_own_namespace() {
     let Place::Mesh { service, endpoints } = at(&map(TEXT), "10.1.0.1:80") else {
         panic!("the service is in the mesh");
     };
     assert_eq!(service.unwrap().to_string(), "api.shop");
-    let found: Vec<String> = endpoints
-        .iter()
-        .map(|endpoint| endpoint.address.to_string())
-        .collect();
-    assert_eq!(found, ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::2]:8080"]);
+    assert_eq!(addresses(&endpoints), ["10.0.0.1:8080", "10.0.0.2:8080"]);
     assert!(
         endpoints
             .iter()
             .all(|one| one.id.as_str() == "spiffe://shop.local/ns/shop/sa/api")
     );
+}
+
+// An application may listen in one family alone: whoever calls it in that one must not be led to the other.
+#[test]
+fn a_workload_is_reached_in_the_family_that_was_called() {
+    let map = map(TEXT);
+    let Place::Mesh { endpoints, .. } = at(&map, "[fd01::1]:80") else {
+        panic!("the service is in the mesh");
+    };
+    assert_eq!(addresses(&endpoints), ["10.0.0.1:8080", "[fd00::2]:8080"]);
+    let name = ServiceName {
+        namespace: Arc::from("shop"),
+        name: Arc::from("api"),
+    };
+    let Place::Mesh { endpoints, .. } = map.behind(&name, 80) else {
+        panic!("the service is in the mesh");
+    };
+    assert_eq!(addresses(&endpoints), ["10.0.0.1:8080", "10.0.0.2:8080"]);
 }
 
 #[test]

@@ -38,6 +38,23 @@ table inet ferrule {
     tcp dport { 22-25, 15020 } return
     meta l4proto tcp redirect to :15006
   }
+  chain guard_output {
+    type filter hook output priority 0; policy accept;
+    meta skuid 2150 return
+    ip daddr 127.0.0.0/8 return
+    ip6 daddr ::1 return
+    ip daddr 10.9.0.0/16 return
+    ip6 daddr fd00::/8 return
+    tcp dport { 53 } return
+    tcp flags 0x2 / 0x1,0x2,0x4,0x10 reject with tcp reset
+  }
+  chain guard_input {
+    type filter hook input priority 0; policy accept;
+    iifname "lo" return
+    tcp dport 15006 return
+    tcp dport { 22-25, 15020 } return
+    tcp flags 0x2 / 0x1,0x2,0x4,0x10 reject with tcp reset
+  }
 }
 "#;
     assert_eq!(nft(&plan()), golden);

@@ -136,8 +136,8 @@ fn one_side_finishes_and_the_other_goes_on() {
     );
 }
 
-#[test]
-fn a_foreign_peer_renews_its_keys_and_ours() {
+/// One of ours after its handshake with a server that is none of ours.
+fn foreign() -> (End, ServerConnection) {
     let (for_client, for_server) = settings();
     let mut ours = End::new(client(&for_client, "db.test"));
     let mut theirs = ServerConnection::new(for_server).unwrap();
@@ -154,6 +154,12 @@ fn a_foreign_peer_renews_its_keys_and_ours() {
             (to_server, progress) = ours.take(&to_client, usize::MAX).unwrap();
         }
     }
+    (ours, theirs)
+}
+
+#[test]
+fn a_foreign_peer_renews_its_keys_and_ours() {
+    let (mut ours, mut theirs) = foreign();
     for _ in 0..3 {
         theirs.refresh_traffic_keys().unwrap();
         theirs.writer().write_all(b"new keys").unwrap();
@@ -174,6 +180,26 @@ fn a_foreign_peer_renews_its_keys_and_ours() {
         theirs.reader().read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"mine as well");
     }
+}
+
+// B7: new keys again and again, and nothing said with them, cost a computation each; soon there is an end of it.
+#[test]
+fn a_flood_of_key_updates_is_refused() {
+    let (mut ours, mut theirs) = foreign();
+    let mut taken = 0;
+    let error = loop {
+        theirs.refresh_traffic_keys().unwrap();
+        let mut sealed = Vec::new();
+        while theirs.wants_write() {
+            theirs.write_tls(&mut sealed).unwrap();
+        }
+        match ours.take(&sealed, usize::MAX) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 100, "it goes on for ever");
+    };
+    assert_eq!(error, rustls::PeerMisbehaved::TooManyKeyUpdateRequests.into());
 }
 
 #[test]
