@@ -78,10 +78,16 @@ pub fn nft(plan: &RedirectPlan) -> String {
     line(format_args!(
         "    type filter hook output priority 0; policy accept;"
     ));
-    match plan.exemption {
-        Exemption::User(id) => line(format_args!("    meta skuid {id} return")),
-        Exemption::Mark(mark) => line(format_args!("    meta mark {mark:#x} return")),
-    }
+    let proxy = match plan.exemption {
+        Exemption::User(id) => format!("meta skuid {id}"),
+        Exemption::Mark(mark) => format!("meta mark {mark:#x}"),
+    };
+    // The other way round: an application's answer may be left behind for a port that the proxy dials from, which
+    // then would meet itself and wrap what is wrapped already. Only the proof is meant to.
+    line(format_args!(
+        "    {proxy} tcp dport {out} ct original proto-dst != {proof} {BEGINS} reject with tcp reset"
+    ));
+    line(format_args!("    {proxy} return"));
     line(format_args!("    ip daddr 127.0.0.0/8 return"));
     line(format_args!("    ip6 daddr ::1 return"));
     for range in &plan.excluded_ranges {

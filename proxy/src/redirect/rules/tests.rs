@@ -40,6 +40,7 @@ table inet ferrule {
   }
   chain guard_output {
     type filter hook output priority 0; policy accept;
+    meta skuid 2150 tcp dport 15001 ct original proto-dst != 15002 tcp flags 0x2 / 0x1,0x2,0x4,0x10 reject with tcp reset
     meta skuid 2150 return
     ip daddr 127.0.0.0/8 return
     ip6 daddr ::1 return
