@@ -1,6 +1,6 @@
 //! The user's hand: runs a mesh on this machine, looks into it, steers it.
 //!
-//! `arguments` describes the command line, one file for each command does it, [`print`] lays out what was found for
+//! `arguments` describes the command line, one file for each command does it, [`mod@print`] lays out what was found for
 //! people or programs. [`state`] is what a running mesh tells every command about itself. Nothing here decides who
 //! may reach what: that is asked of the crates below.
 
