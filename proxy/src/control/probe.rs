@@ -68,7 +68,7 @@ impl Order {
 }
 
 impl Prober {
-    /// Leaves an order; its outcome comes through the receiver. None while [`WAITING`] others wait.
+    /// Leaves an order; its outcome comes through the receiver. None while four others wait.
     pub fn order(&self, order: Order) -> Option<mpsc::Receiver<Bytes>> {
         let (answer, outcome) = mpsc::channel(1);
         self.0.try_send(Job { order, answer }).ok()?;
