@@ -41,19 +41,9 @@ pub fn nft(plan: &RedirectPlan) -> String {
     line(format_args!(
         "    ip6 daddr {PROOF_V6} tcp dport {proof} redirect to :{out}"
     ));
-    match plan.exemption {
-        Exemption::User(id) => line(format_args!("    meta skuid {id} return")),
-        Exemption::Mark(mark) => line(format_args!("    meta mark {mark:#x} return")),
-    }
-    // What stays on loopback is the workload talking to itself at an address that nobody else can use.
-    line(format_args!("    ip daddr 127.0.0.0/8 return"));
-    line(format_args!("    ip6 daddr ::1 return"));
-    for range in &plan.excluded_ranges {
-        let family = if range.is_ipv4() { "ip" } else { "ip6" };
-        line(format_args!("    {family} daddr {range} return"));
-    }
-    if let Some(ports) = port_set(&plan.excluded_outbound) {
-        line(format_args!("    tcp dport {ports} return"));
+    let left_alone = left_alone(plan);
+    for rule in &left_alone {
+        line(format_args!("    {rule} return"));
     }
     line(format_args!("    meta l4proto tcp redirect to :{out}"));
     line(format_args!("  }}"));
@@ -78,24 +68,14 @@ pub fn nft(plan: &RedirectPlan) -> String {
     line(format_args!(
         "    type filter hook output priority 0; policy accept;"
     ));
-    let proxy = match plan.exemption {
-        Exemption::User(id) => format!("meta skuid {id}"),
-        Exemption::Mark(mark) => format!("meta mark {mark:#x}"),
-    };
     // The other way round: an application's answer may be left behind for a port that the proxy dials from, which
     // then would meet itself and wrap what is wrapped already. Only the proof is meant to.
     line(format_args!(
-        "    {proxy} tcp dport {out} ct original proto-dst != {proof} {BEGINS} reject with tcp reset"
+        "    {} tcp dport {out} ct original proto-dst != {proof} {BEGINS} reject with tcp reset",
+        exempt(plan)
     ));
-    line(format_args!("    {proxy} return"));
-    line(format_args!("    ip daddr 127.0.0.0/8 return"));
-    line(format_args!("    ip6 daddr ::1 return"));
-    for range in &plan.excluded_ranges {
-        let family = if range.is_ipv4() { "ip" } else { "ip6" };
-        line(format_args!("    {family} daddr {range} return"));
-    }
-    if let Some(ports) = port_set(&plan.excluded_outbound) {
-        line(format_args!("    tcp dport {ports} return"));
+    for rule in &left_alone {
+        line(format_args!("    {rule} return"));
     }
     line(format_args!("    {BEGINS} reject with tcp reset"));
     line(format_args!("  }}"));
@@ -112,6 +92,30 @@ pub fn nft(plan: &RedirectPlan) -> String {
     line(format_args!("  }}"));
     line(format_args!("}}"));
     text
+}
+
+/// What tells the proxy's own traffic.
+fn exempt(plan: &RedirectPlan) -> String {
+    match plan.exemption {
+        Exemption::User(id) => format!("meta skuid {id}"),
+        Exemption::Mark(mark) => format!("meta mark {mark:#x}"),
+    }
+}
+
+/// What leaves without being redirected, and what the guard behind the redirect therefore lets pass.
+fn left_alone(plan: &RedirectPlan) -> Vec<String> {
+    // What stays on loopback is the workload talking to itself at an address that nobody else can use.
+    let mut matches = vec![
+        exempt(plan),
+        "ip daddr 127.0.0.0/8".to_owned(),
+        "ip6 daddr ::1".to_owned(),
+    ];
+    matches.extend(plan.excluded_ranges.iter().map(|range| {
+        let family = if range.is_ipv4() { "ip" } else { "ip6" };
+        format!("{family} daddr {range}")
+    }));
+    matches.extend(port_set(&plan.excluded_outbound).map(|ports| format!("tcp dport {ports}")));
+    matches
 }
 
 /// A packet that begins a connection: of FIN, SYN, RST, ACK only SYN is set; spelled as nft lists it.
