@@ -47,8 +47,8 @@ pub(super) struct Writer {
     unsigned_since: Option<Instant>,
     /// Rows since the write-ahead log was last copied back.
     unfolded_rows: usize,
-    /// How long the last batch took, when several shared it.
-    shared: Option<Duration>,
+    /// Whether several shared the last batch.
+    shared: bool,
     looked: Instant,
 }
 
@@ -72,7 +72,7 @@ impl Writer {
             // Rows from before may lack a checkpoint; asking for one that is not needed costs nothing.
             unsigned_since: Some(now),
             unfolded_rows: 0,
-            shared: None,
+            shared: false,
             looked: now,
         }
     }
@@ -102,27 +102,27 @@ impl Writer {
 
     /// Records `first` and what else is waiting. Gives the order to close, when that came with it.
     fn take_batch(&mut self, first: Job) -> Option<oneshot::Sender<()>> {
-        // Many ask at once: those who are about to append wait less for the disk when they share one wait. What that
-        // costs the others is bounded by what the last batch took.
-        if let Some(took) = self.shared {
-            std::thread::sleep(took.min(GATHER_LIMIT));
-        }
-        let begun = Instant::now();
         let mut jobs = vec![first];
         let mut closed = None;
-        while jobs.len() < self.options.batch {
-            match self.orders.try_recv() {
-                Ok(Order::Append(job)) => jobs.push(job),
-                Ok(Order::Close(asked)) => {
-                    closed = Some(asked);
-                    break;
+        // A transaction costs as much for one append as for twenty, and on a fast disk it would be over before the
+        // second one is here: while many ask at once, each batch waits until it is worth its price.
+        let mut naps = if self.shared { NAPS } else { 0 };
+        loop {
+            while jobs.len() < self.options.batch && closed.is_none() {
+                match self.orders.try_recv() {
+                    Ok(Order::Append(job)) => jobs.push(job),
+                    Ok(Order::Close(asked)) => closed = Some(asked),
+                    Err(_) => break,
                 }
-                Err(_) => break,
             }
+            if naps == 0 || closed.is_some() || jobs.len() >= WORTH_IT {
+                break;
+            }
+            naps -= 1;
+            std::thread::sleep(NAP);
         }
-        let several = jobs.len() > 1;
+        self.shared = jobs.len() > 1;
         self.record(jobs);
-        self.shared = several.then(|| begun.elapsed());
         // After the answers, so that nobody waits for it but the next batch.
         self.fold(FOLD_ROWS);
         closed
@@ -311,8 +311,15 @@ fn blames_the_data(error: &rusqlite::Error) -> bool {
 /// How often the thread looks for changes by other processes: well within the second that is promised.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a batch waits at most for others to join it.
-const GATHER_LIMIT: Duration = Duration::from_millis(2);
+/// How long a batch waits at a time for others to join it, when several joined the last one: sleep, because being woken
+/// for each would cost what is to be saved.
+const NAP: Duration = Duration::from_millis(2);
+
+/// How often a batch waits for that long at most.
+const NAPS: u32 = 4;
+
+/// How many appends make a batch that waits no longer.
+const WORTH_IT: usize = 16;
 
 /// Rows after which the write-ahead log is copied back: some 5 MiB of it.
 const FOLD_ROWS: usize = 2_000;
