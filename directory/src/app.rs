@@ -34,6 +34,8 @@ use crate::own::Own;
 use crate::picture::{self, Picture};
 use crate::serve::Directory;
 use crate::source::folder::Folder;
+#[cfg(feature = "kubernetes")]
+use crate::source::kubernetes::{Kubernetes, Reach};
 use crate::source::{Source, Teller};
 
 /// A directory that is served.
@@ -75,6 +77,14 @@ impl Served {
                 let folder = Folder::new(paths.clone(), mesh);
                 Self::start_with(config, folder, surroundings)
             }
+            #[cfg(feature = "kubernetes")]
+            SourceConfig::Kubernetes { kubeconfig } => {
+                let reach = kubeconfig.clone().map_or(Reach::Pod, Reach::File);
+                let cluster = Kubernetes::new(reach, config.trust_domain.clone());
+                Self::start_with(config, cluster, surroundings)
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            SourceConfig::Kubernetes { .. } => anyhow::bail!("this program was built without Kubernetes"),
         }
     }
 

@@ -53,6 +53,11 @@ pub struct Config {
 pub enum SourceConfig {
     /// Files, and folders of files, in YAML.
     Files(Vec<PathBuf>),
+    /// A Kubernetes cluster: that of this pod, or that of a kubeconfig file.
+    Kubernetes {
+        /// The file.
+        kubeconfig: Option<PathBuf>,
+    },
 }
 
 /// What may be used up.

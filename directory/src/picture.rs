@@ -125,6 +125,10 @@ pub(crate) async fn keep(
                     let change = if picture.model.rules().contains_key(rule) { "set" } else { "removed" };
                     info!(rule = %rule, change, "rule changed");
                 }
+                // A source may tell of what does not matter to anybody.
+                if touched.is_empty() && first.is_none() {
+                    continue;
+                }
                 if !touched.is_empty() {
                     picture.note(touched);
                 }

@@ -23,7 +23,8 @@ pub struct Subject {
     /// Its workload, when it named one of its own namespace.
     pub workload: Option<WorkloadKey>,
     /// The labels that it says it has. They choose among the rules of its own namespace, and lead to nothing else.
-    pub labels: BTreeMap<String, String>,
+    /// `None` where it leaves the choice to the directory.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// What one proxy may need.
@@ -130,6 +131,12 @@ impl Scope {
             .insert(workloads.clone());
     }
 
+    /// Whether it can be said which rules are about the proxy's own workload. A proxy that does not know its labels has
+    /// to wait until somebody does: a rule that it lacks may be the one that denies.
+    pub const fn can_select(&self) -> bool {
+        self.known.is_some() || self.subject.labels.is_some()
+    }
+
     /// Whether a rule document is about the proxy's own workload.
     pub fn selects(&self, policy: &PolicyDocument) -> bool {
         if *policy.meta().namespace != *self.subject.namespace {
@@ -140,12 +147,18 @@ impl Scope {
             PolicyDocument::Egress(policy) => &policy.workloads,
             PolicyDocument::Mesh(policy) => &policy.workloads,
         };
-        // Both views of its labels count: a rule too many is harmless, since the proxy selects again by its own.
+        // Both views of its labels count: a rule too many is harmless, since a proxy that knows its labels selects
+        // again by them.
         let by_directory = self
             .known
             .as_ref()
             .is_some_and(|known| workloads.select(&known.labels));
-        by_directory || workloads.select(&self.subject.labels)
+        let by_proxy = self
+            .subject
+            .labels
+            .as_ref()
+            .is_some_and(|labels| workloads.select(labels));
+        by_directory || by_proxy
     }
 
     /// Whether the proxy may need to know `joined` without having asked for it.

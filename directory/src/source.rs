@@ -1,6 +1,8 @@
 //! Where a directory knows from who lives where and what the rules are.
 
 pub mod folder;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 
 use std::convert::Infallible;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ferrule_daemon::settings::{Loaded, Settings};
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::Problems;
-use ferrule_identity::TrustDomain;
+use ferrule_identity::{SpiffeId, TrustDomain};
 
 use crate::plan::{Capture, DefaultResources, Plan, PullPolicy};
 
@@ -69,6 +69,8 @@ pub struct SidecarConfig {
     pub ca: Vec<String>,
     /// Where the directory listens.
     pub directory: Vec<String>,
+    /// Who must answer there; `None` means the directory of the namespace `ferrule-system`.
+    pub directory_identity: Option<SpiffeId>,
     /// The addresses of pods and services.
     pub ranges: Vec<String>,
     /// DNS resolvers.
@@ -94,6 +96,7 @@ impl Config {
             native_sidecars,
             ca: sidecar.ca,
             directory: sidecar.directory,
+            directory_identity: sidecar.directory_identity,
             ranges: sidecar.ranges,
             resolvers: sidecar.resolvers,
             api_server: sidecar.api_server,

@@ -169,7 +169,7 @@ fn flat(name: &str, item: &Item<'_>) -> Option<Vec<(String, String)>> {
     )
 }
 
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "trustDomain",
     "image",
     "capture",
@@ -178,6 +178,7 @@ const SECTIONS: [&str; 8] = [
     "cluster",
     "ca",
     "injector",
+    "directory",
 ];
 
 const VALUES: &str = include_str!("../../deploy/chart/values.yaml");
@@ -201,6 +202,7 @@ const TEMPLATES: &[(&str, &str)] = chart![
     "templates/trust.yaml",
     "templates/networkpolicies.yaml",
     "templates/ca.yaml",
+    "templates/directory.yaml",
     "templates/cni.yaml",
     "templates/injector.yaml",
 ];

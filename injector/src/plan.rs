@@ -1,6 +1,6 @@
 //! Holds what every sidecar of an installation has in common.
 
-use ferrule_identity::TrustDomain;
+use ferrule_identity::{SpiffeId, TrustDomain};
 
 use crate::names::{IDENTITY_VOLUME, TOKEN_VOLUME, TRUST_VOLUME};
 use crate::quantity::Quantity;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub ca: Vec<String>,
     /// Where the directory listens, each `HOST:PORT`.
     pub directory: Vec<String>,
+    /// Who must answer there; `None` means the directory of the namespace `ferrule-system`.
+    pub directory_identity: Option<SpiffeId>,
     /// The addresses of pods and services.
     pub ranges: Vec<String>,
     /// DNS resolvers.
@@ -116,6 +118,7 @@ pub(crate) mod tests {
             native_sidecars: true,
             ca: vec!["ferrule-ca.ferrule-system.svc:15010".to_owned()],
             directory: vec!["ferrule-directory.ferrule-system.svc:15012".to_owned()],
+            directory_identity: None,
             ranges: vec!["10.244.0.0/16".to_owned(), "10.96.0.0/16".to_owned()],
             resolvers: vec!["10.96.0.10".to_owned()],
             api_server: vec!["10.96.0.1:443".to_owned()],

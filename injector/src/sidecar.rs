@@ -141,7 +141,12 @@ fn settings(plan: &Plan, options: &Options, probes: &[Declared], grace: Duration
         "log": { "level": options.log_level.as_deref().unwrap_or(&plan.log_level) },
     });
     if !plan.directory.is_empty() {
-        settings["directory"] = json!({ "addresses": plan.directory });
+        // The API server knows a pod's labels of today, the sidecar at best those of its start.
+        let mut directory = json!({ "addresses": plan.directory, "selects": true });
+        if let Some(identity) = &plan.directory_identity {
+            directory["identity"] = json!(identity.as_str());
+        }
+        settings["directory"] = directory;
     }
     if plan.capture == Capture::None {
         settings["upstreams"] = options

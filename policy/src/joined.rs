@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::pattern::ServiceName;
-use crate::places::{PlaceDocument, ServiceDocument, ServicePort, WorkloadDocument};
+use crate::places::{Behind, PlaceDocument, ServiceDocument, ServicePort, WorkloadDocument};
 
 /// Somebody who lives at addresses, with what others say of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl From<&ServiceDocument> for JoinedService {
             name: service.name.clone(),
             addresses: service.addresses.clone(),
             ports: service.ports.clone(),
-            is_in_mesh: service.workloads.is_some(),
+            is_in_mesh: service.behind != Behind::Outside,
         }
     }
 }
@@ -66,8 +66,10 @@ pub fn join_workload<'s>(
     services: impl IntoIterator<Item = &'s ServiceDocument>,
     contested: &HashSet<IpAddr>,
 ) -> JoinedWorkload {
-    let before = services.into_iter().filter(|service| service.is_before(workload));
-    let behind = before.flat_map(|service| service.ports.iter().map(|port| (service.name.clone(), *port)));
+    let behind = services.into_iter().flat_map(|service| {
+        let ports = service.leads_to(workload).iter();
+        ports.map(|port| (service.name.clone(), *port))
+    });
     let claimed = workload.addresses.iter().copied();
     JoinedWorkload {
         contested: claimed.filter(|address| contested.contains(address)).collect(),

@@ -38,8 +38,20 @@ pub struct ServiceDocument {
     pub addresses: Vec<IpAddr>,
     /// Its ports, each with the port of the workloads that it stands for.
     pub ports: Vec<ServicePort>,
-    /// The labels of the workloads behind it, in its own namespace; none where what is behind is not in the mesh.
-    pub workloads: Option<BTreeMap<String, String>>,
+    /// Who is behind it.
+    pub behind: Behind,
+}
+
+/// Who is behind a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// Nobody of the mesh.
+    Outside,
+    /// The workloads of its own namespace with all of these labels, each at the ports that the service names.
+    Labels(BTreeMap<String, String>),
+    /// These workloads of its own namespace, by name, each at the ports of its own that the service's lead to. There
+    /// may be nobody now.
+    Named(BTreeMap<String, Vec<ServicePort>>),
 }
 
 /// A port of a service.
@@ -61,15 +73,17 @@ pub enum PlaceDocument {
 }
 
 impl ServiceDocument {
-    /// Whether `workload` is one of those behind the service: in its namespace, with all of its labels.
-    pub fn is_before(&self, workload: &WorkloadDocument) -> bool {
+    /// The ports by which the service leads to `workload`; none when it is not behind it.
+    pub fn leads_to(&self, workload: &WorkloadDocument) -> &[ServicePort] {
         let has = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
-        let in_namespace = *workload.namespace == *self.name.namespace;
-        in_namespace
-            && self
-                .workloads
-                .as_ref()
-                .is_some_and(|labels| labels.iter().all(has))
+        if *workload.namespace != *self.name.namespace {
+            return &[];
+        }
+        match &self.behind {
+            Behind::Labels(labels) if labels.iter().all(has) => &self.ports,
+            Behind::Named(named) => named.get(&workload.name).map_or(&[], Vec::as_slice),
+            Behind::Outside | Behind::Labels(_) => &[],
+        }
     }
 }
 
@@ -153,7 +167,7 @@ fn service(fields: &mut Fields<'_>, meta: Meta) -> Option<ServiceDocument> {
         },
         addresses: addresses?,
         ports: ports?,
-        workloads: workloads?,
+        behind: workloads?.map_or(Behind::Outside, Behind::Labels),
     })
 }
 

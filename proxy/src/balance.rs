@@ -27,7 +27,7 @@ use eject::{Failure, Health, Turn};
 pub struct Balancer {
     config: BalanceConfig,
     node: String,
-    zone: String,
+    zone: RefCell<String>,
     began: Instant,
     peers: RefCell<HashMap<UpstreamAddr, Rc<Peer>>>,
     turn: Cell<u64>,
@@ -56,10 +56,17 @@ impl Balancer {
         Self {
             config,
             node: own.node.clone(),
-            zone: own.zone.clone(),
+            zone: RefCell::new(own.zone.clone()),
             began: Instant::now(),
             peers: RefCell::default(),
             turn: Cell::new(0),
+        }
+    }
+
+    /// Says in which zone the workload is, where the settings do not.
+    pub fn settle_in(&self, zone: &str) {
+        if *self.zone.borrow() != zone {
+            zone.clone_into(&mut self.zone.borrow_mut());
         }
     }
 
@@ -148,7 +155,7 @@ impl Balancer {
 
     fn candidate(&self, endpoint: &Endpoint, peer: &Peer, now: Instant) -> Candidate {
         let is_same = |own: &str, other: Option<&str>| !own.is_empty() && other == Some(own);
-        let in_zone = is_same(&self.zone, endpoint.zone.as_deref());
+        let in_zone = is_same(&self.zone.borrow(), endpoint.zone.as_deref());
         let on_node = is_same(&self.node, endpoint.node.as_deref());
         let distance = match self.config.locality {
             Locality::Node if on_node => Distance::Node,

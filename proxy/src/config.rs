@@ -121,6 +121,9 @@ pub struct DirectoryConfig {
     pub id: SpiffeId,
     /// How long the answer to a question about an address is waited for.
     pub ask: Duration,
+    /// Whether it is left to the directory which rules are about the workload: it knows the labels of today, where
+    /// those of the settings are those of the start.
+    pub selects: bool,
 }
 
 /// Transparent capture: connections come by redirect.

@@ -23,8 +23,9 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         Source::read(item, trust_domain.clone(), None)
     });
     let source = fields.required("source", |item| {
-        item.one_field(&["files"], |_, item| {
-            item.non_empty_list(|item| path(&item)).map(SourceConfig::Files)
+        item.one_field(&["files", "kubernetes"], |which, item| match which {
+            "kubernetes" => item.fields(kubernetes),
+            _ => item.non_empty_list(|item| path(&item)).map(SourceConfig::Files),
         })
     });
     let ranges = fields.default("mesh", "{}", |item| item.fields(mesh));
@@ -67,6 +68,13 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
 
 fn path(item: &Item<'_>) -> Option<PathBuf> {
     item.text().map(PathBuf::from)
+}
+
+fn kubernetes(fields: &mut Fields<'_>) -> Option<SourceConfig> {
+    let kubeconfig = fields.optional("kubeconfig", |item| path(&item));
+    Some(SourceConfig::Kubernetes {
+        kubeconfig: kubeconfig?,
+    })
 }
 
 fn mesh(fields: &mut Fields<'_>) -> Option<Vec<Cidr>> {

@@ -28,8 +28,9 @@ fn little_has_to_be_said() {
         ["spiffe://shop.local/ns/ferrule-system/sa/ferrule-ca"]
     );
     assert_eq!(config.limits, LimitsConfig::default());
-    let SourceConfig::Files(paths) = config.source;
-    assert_eq!(paths.len(), 2);
+    assert!(matches!(config.source, SourceConfig::Files(paths) if paths.len() == 2));
+    let cluster = read(&WHOLE.replace("{ files: [mesh.yaml, policies] }", "{ kubernetes: {} }")).unwrap();
+    assert_eq!(cluster.source, SourceConfig::Kubernetes { kubeconfig: None });
 }
 
 #[test]

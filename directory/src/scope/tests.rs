@@ -132,11 +132,21 @@ fn labels_that_only_the_proxy_knows_choose_rules_of_its_own_namespace() {
     let model = model(TEXT);
     let told = Told {
         name: "shop/api-9".to_owned(),
-        labels: [("app".to_owned(), "api".to_owned())].into(),
+        labels: Some([("app".to_owned(), "api".to_owned())].into()),
         clock: None,
     };
     let scope = Scope::of(Subject::new(API.parse().unwrap(), told).unwrap(), &model);
     assert_eq!(own_rules(&scope, &model).len(), 2);
+}
+
+#[test]
+fn a_proxy_without_labels_waits_until_the_directory_knows_them() {
+    let model = model(TEXT);
+    let early = Scope::of(subject(API, "shop/api-9"), &model);
+    assert!(!early.can_select());
+    let known = Scope::of(subject(API, "shop/api-1"), &model);
+    assert!(known.can_select());
+    assert_eq!(own_rules(&known, &model).len(), 2);
 }
 
 #[test]

@@ -243,6 +243,9 @@ impl<'d> Session<'d> {
 
     /// Sends what is due of one type, if anything is.
     async fn send(&mut self, kind: Kind) -> Result<(), Status> {
+        if kind == Kind::Rule && !self.scope.can_select() {
+            return Ok(());
+        }
         let part = Part {
             picture: &self.picture,
             scope: &self.scope,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Fields, Item};
-use ferrule_identity::TrustDomain;
+use ferrule_identity::{SpiffeId, TrustDomain};
 
 use super::{CaConfig, Config, SidecarConfig};
 use crate::plan::{Capture, DefaultResources, PullPolicy};
@@ -69,6 +69,7 @@ fn sidecar(fields: &mut Fields<'_>) -> Option<SidecarConfig> {
     let native = fields.optional("native", |item| item.boolean());
     let ca = fields.default("ca", CA_ADDRESS, |item| texts(&item));
     let directory = fields.default("directory", "[]", |item| item.list(|item| item.text()));
+    let directory_identity = fields.optional("directory_identity", |item| item.checked(SpiffeId::parse));
     let ranges = fields.required("ranges", |item| texts(&item));
     let resolvers = fields.default("resolvers", "[]", |item| item.list(|item| item.text()));
     let api_server = fields.default("api_server", "[]", |item| item.list(|item| item.text()));
@@ -85,6 +86,7 @@ fn sidecar(fields: &mut Fields<'_>) -> Option<SidecarConfig> {
         native: native?,
         ca: ca?,
         directory: directory?,
+        directory_identity: directory_identity?,
         ranges: ranges?,
         resolvers: resolvers?,
         api_server: api_server?,

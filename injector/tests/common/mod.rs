@@ -21,6 +21,7 @@ pub(crate) fn plan(capture: &Value, native_sidecars: &Value) -> Plan {
         native_sidecars: native_sidecars.as_bool().unwrap(),
         ca: vec!["ferrule-ca.ferrule-system.svc:15010".to_owned()],
         directory: vec!["ferrule-directory.ferrule-system.svc:15012".to_owned()],
+        directory_identity: None,
         ranges: vec!["10.244.0.0/16".to_owned(), "10.96.0.0/16".to_owned()],
         resolvers: vec!["10.96.0.10".to_owned()],
         api_server: vec!["10.96.0.1:443".to_owned()],

@@ -153,6 +153,7 @@ fn directory(fields: &mut Fields<'_>, trust_domain: Option<&TrustDomain>) -> Opt
     let addresses = fields.required("addresses", |item| item.non_empty_list(|item| item.text()));
     let id = fields.optional("identity", |item| item.checked(SpiffeId::parse));
     let ask = fields.default("ask_time", "2s", |item| item.duration_in(WAIT));
+    let selects = fields.default("selects", "false", |item| item.boolean());
     let id = match id? {
         Some(id) => id,
         None => identity_of(trust_domain?, SYSTEM, DIRECTORY)?,
@@ -161,6 +162,7 @@ fn directory(fields: &mut Fields<'_>, trust_domain: Option<&TrustDomain>) -> Opt
         addresses: addresses?,
         id,
         ask: ask?,
+        selects: selects?,
     })
 }
 

@@ -168,9 +168,13 @@ impl Map {
                 let name = service.name.clone();
                 Arc::new(Standing { name, endpoints })
             };
-            let standings: Vec<_> = service
-                .addresses
-                .iter()
+            let mine = service.addresses.iter();
+            // Whoever says that a workload's own address is a service beyond the mesh says it in vain.
+            let mine = mine.filter(|address| {
+                let is_workload = self.workloads.contains_key(*address) || self.contested.contains(*address);
+                service.is_in_mesh || !is_workload
+            });
+            let standings: Vec<_> = mine
                 .map(|address| ((*address, port.port), standing(Some(*address))))
                 .collect();
             let by_name = standing(None);

@@ -70,6 +70,7 @@ impl Stream {
         clock: Clock,
     ) -> Self {
         let mesh: Mesh = config.mesh.clone();
+        let selects = directory.selects;
         Self {
             directory,
             own: config.own.clone(),
@@ -82,7 +83,7 @@ impl Stream {
             trust,
             metrics,
             clock,
-            held: Held::new(mesh),
+            held: Held::new(mesh, selects),
             next: 0,
             names: BTreeSet::new(),
             is_map_new: false,

@@ -155,6 +155,14 @@ fn mesh(service: Option<ServiceName>, endpoints: Vec<Endpoint>, kit: &Kit) -> Re
             detail: format!("no workload of the mesh lives behind {whom} now"),
         });
     }
+    if kit.config.own.zone.is_empty() {
+        // A pod does not know its zone; the directory knows its machine's.
+        let map = kit.map.borrow();
+        let own = kit.config.own.addresses.first();
+        let own = own.and_then(|address| map.workload(*address));
+        kit.balancer
+            .settle_in(own.and_then(|own| own.zone.as_deref()).unwrap_or_default());
+    }
     let mut endpoints = kit.balancer.order(&endpoints, TRIES);
     match endpoints.first() {
         // The workload's own turn: it does not leave.

@@ -41,6 +41,7 @@ impl Raw {
             .unwrap();
         let told = Told {
             name: name.to_owned(),
+            labels: Some(BTreeMap::new()),
             ..Told::default()
         };
         let first = DeltaDiscoveryRequest {

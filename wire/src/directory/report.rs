@@ -11,8 +11,9 @@ use crate::proto::google::protobuf::{Struct, Value};
 pub struct Told {
     /// Its name among the proxies of its identity: `NAMESPACE/NAME` of its workload.
     pub name: String,
-    /// The labels that it takes its workload to have.
-    pub labels: BTreeMap<String, String>,
+    /// The labels that it takes its workload to have; `None` where it knows none and leaves it to the directory which
+    /// rules are about it.
+    pub labels: Option<BTreeMap<String, String>>,
     /// Its clock, Unix seconds.
     pub clock: Option<i64>,
 }
@@ -21,14 +22,14 @@ impl Told {
     /// The message.
     pub fn to_node(&self) -> Node {
         let text = |text: &String| value(Kind::StringValue(text.clone()));
-        let labels = self
-            .labels
-            .iter()
-            .map(|(name, label)| (name.clone(), text(label)));
-        let labels = Kind::StructValue(Struct {
-            fields: labels.collect(),
-        });
-        let mut fields = BTreeMap::from([(LABELS.to_owned(), value(labels))]);
+        let mut fields = BTreeMap::new();
+        if let Some(labels) = &self.labels {
+            let labels = labels.iter().map(|(name, label)| (name.clone(), text(label)));
+            let labels = Kind::StructValue(Struct {
+                fields: labels.collect(),
+            });
+            fields.insert(LABELS.to_owned(), value(labels));
+        }
         if let Some(clock) = self.clock {
             // In text: numbers of this format are floating.
             fields.insert(CLOCK.to_owned(), value(Kind::StringValue(clock.to_string())));
@@ -44,16 +45,15 @@ impl Told {
     pub fn from_node(node: &Node) -> Self {
         let field = |name: &str| node.metadata.as_ref()?.fields.get(name)?.kind.as_ref();
         let labels = match field(LABELS) {
-            Some(Kind::StructValue(labels)) => labels
-                .fields
-                .iter()
-                .take(MAX_LABELS)
-                .filter_map(|(name, label)| match &label.kind {
+            Some(Kind::StructValue(labels)) => {
+                let labels = labels.fields.iter().take(MAX_LABELS);
+                let labels = labels.filter_map(|(name, label)| match &label.kind {
                     Some(Kind::StringValue(label)) => Some((name.clone(), label.clone())),
                     _ => None,
-                })
-                .collect(),
-            _ => BTreeMap::new(),
+                });
+                Some(labels.collect())
+            }
+            _ => None,
         };
         let clock = match field(CLOCK) {
             Some(Kind::StringValue(clock)) => clock.parse().ok(),
@@ -90,9 +90,11 @@ mod tests {
     fn what_is_told_is_understood() {
         let told = Told {
             name: "shop/web-1".to_owned(),
-            labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            labels: Some(BTreeMap::from([("app".to_owned(), "web".to_owned())])),
             clock: Some(-7),
         };
+        assert_eq!(Told::from_node(&told.to_node()), told);
+        let told = Told { labels: None, ..told };
         assert_eq!(Told::from_node(&told.to_node()), told);
     }
 
@@ -108,9 +110,6 @@ mod tests {
             ..Node::default()
         };
         let told = Told::from_node(&node);
-        assert_eq!(
-            (told.name.as_str(), told.labels.len(), told.clock),
-            ("ab", 0, None)
-        );
+        assert_eq!((told.name.as_str(), told.labels, told.clock), ("ab", None, None));
     }
 }

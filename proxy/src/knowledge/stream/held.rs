@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrule_policy::{Cidr, Joined, Mesh, Policy, PolicyDocument, compile};
+use ferrule_policy::{Cidr, Joined, Mesh, Policy, PolicyDocument, Workloads, compile};
 use ferrule_wire::delta::{Mirror, Taken};
 use ferrule_wire::directory::{ADDRESS, BUNDLE, DENY_LIST, MESH, RULE, address, rule};
 use ferrule_wire::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
@@ -15,6 +15,8 @@ use crate::knowledge::map::Map;
 #[derive(Debug)]
 pub(super) struct Held {
     mesh: Mesh,
+    /// Whether every rule that is told is about the workload, whatever labels it names.
+    selected: bool,
     addresses: Mirror<Joined>,
     rules: Mirror<PolicyDocument>,
     ranges: Mirror<Vec<Cidr>>,
@@ -36,10 +38,12 @@ pub(super) enum News {
 }
 
 impl Held {
-    /// Nothing yet, of the mesh that is otherwise as `mesh` says.
-    pub(super) fn new(mesh: Mesh) -> Self {
+    /// Nothing yet, of the mesh that is otherwise as `mesh` says; `selected` where the directory tells no rule but those
+    /// about the workload, and knows its labels better.
+    pub(super) fn new(mesh: Mesh, selected: bool) -> Self {
         Self {
             mesh,
+            selected,
             addresses: Mirror::default(),
             rules: Mirror::default(),
             ranges: Mirror::default(),
@@ -130,7 +134,12 @@ impl Held {
     }
 
     fn compiled(&self) -> Result<News, String> {
-        let policies: Vec<PolicyDocument> = self.rules.values().map(|(_, policy)| policy.clone()).collect();
+        let told = self.rules.values().map(|(_, policy)| policy.clone());
+        let policies: Vec<PolicyDocument> = if self.selected {
+            told.map(about_all).collect()
+        } else {
+            told.collect()
+        };
         let mut mesh = self.mesh.clone();
         let told = self.ranges.values().flat_map(|(_, ranges)| ranges);
         mesh.ranges.extend(told.cloned());
@@ -169,6 +178,17 @@ impl Held {
     pub(super) fn interrupt(&mut self) {
         self.addresses.interrupt();
     }
+}
+
+/// A rule as one about every workload of its namespace.
+fn about_all(mut policy: PolicyDocument) -> PolicyDocument {
+    let workloads = match &mut policy {
+        PolicyDocument::Access(policy) => &mut policy.workloads,
+        PolicyDocument::Egress(policy) => &mut policy.workloads,
+        PolicyDocument::Mesh(policy) => &mut policy.workloads,
+    };
+    *workloads = Workloads::AllOfNamespace;
+    policy
 }
 
 /// A resource, whose name is told with what is wrong with it.

@@ -102,7 +102,7 @@ impl Stream {
     fn told(&self) -> Told {
         Told {
             name: format!("{}/{}", self.own.namespace, self.own.name),
-            labels: self.own.labels.clone(),
+            labels: (!self.directory.selects).then(|| self.own.labels.clone()),
             clock: Some(self.clock.unix()),
         }
     }
