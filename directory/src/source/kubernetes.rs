@@ -55,7 +55,7 @@ impl Kubernetes {
     }
 
     async fn client(&self) -> Result<Client, KubernetesError> {
-        let config = match &self.reach {
+        let mut config = match &self.reach {
             Reach::Client(client) => return Ok(client.clone()),
             Reach::Pod => Config::incluster().map_err(|source| KubernetesError::Pod {
                 source: Box::new(source),
@@ -72,6 +72,8 @@ impl Kubernetes {
                     .map_err(refused)?
             }
         };
+        // The watches try again by themselves, and say why.
+        config.default_retry = false;
         Client::try_from(config).map_err(|source| KubernetesError::Client {
             source: Box::new(source),
         })

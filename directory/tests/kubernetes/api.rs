@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// The server; it ends when this is dropped.
-pub struct Api {
+pub(crate) struct Api {
     state: Arc<State>,
     address: SocketAddr,
     _serving: JoinSet<()>,
@@ -51,7 +51,7 @@ type Body = BoxBody<Bytes, Infallible>;
 
 impl Api {
     /// A server without objects.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (happened, _) = watch::channel(0);
@@ -82,13 +82,14 @@ impl Api {
     }
 
     /// A client of it.
-    pub fn client(&self) -> Client {
-        let config = Config::new(format!("http://{}", self.address).parse().unwrap());
+    pub(crate) fn client(&self) -> Client {
+        let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
+        config.default_retry = false;
         Client::try_from(config).unwrap()
     }
 
     /// Puts an object there, or changes it.
-    pub fn put(&self, plural: &str, mut object: Value) {
+    pub(crate) fn put(&self, plural: &str, mut object: Value) {
         let mut known = self.known();
         known.version += 1;
         object["metadata"]["resourceVersion"] = json!(known.version.to_string());
@@ -101,7 +102,7 @@ impl Api {
     }
 
     /// Takes an object away.
-    pub fn delete(&self, plural: &str, key: &str) {
+    pub(crate) fn delete(&self, plural: &str, key: &str) {
         let mut known = self.known();
         known.version += 1;
         let mut object = known.objects.get_mut(plural).unwrap().remove(key).unwrap();
@@ -112,26 +113,26 @@ impl Api {
     }
 
     /// Ends all watches.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.known().cuts += 1;
         self.wake();
     }
 
     /// Forgets what happened: whoever watches from before has to list again.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let mut known = self.known();
         known.history.clear();
         known.remembered = known.version;
     }
 
     /// Answers nobody, or everybody again.
-    pub fn set_down(&self, is_down: bool) {
+    pub(crate) fn set_down(&self, is_down: bool) {
         self.known().is_down = is_down;
         self.cut();
     }
 
     /// How many lists and watches were asked for so far.
-    pub fn asked(&self) -> (u64, u64) {
+    pub(crate) fn asked(&self) -> (u64, u64) {
         let known = self.known();
         (known.lists, known.watches)
     }
@@ -217,7 +218,7 @@ fn watched(state: Arc<State>, plural: String, from: u64, cuts: u64) -> Response<
         }
     });
     let response = Response::builder().header("content-type", "application/json");
-    response.body(BodyExt::boxed(SyncBody::new(stream))).unwrap()
+    response.body(SyncBody::new(stream).boxed()).unwrap()
 }
 
 /// A body that is only ever polled from one place.
@@ -238,10 +239,10 @@ mod sync {
 
     use futures::Stream;
 
-    pub struct Alone<S>(Mutex<Pin<Box<S>>>);
+    pub(crate) struct Alone<S>(Mutex<Pin<Box<S>>>);
 
     impl<S> Alone<S> {
-        pub fn new(stream: S) -> Self {
+        pub(crate) fn new(stream: S) -> Self {
             Self(Mutex::new(Box::pin(stream)))
         }
     }

@@ -105,3 +105,14 @@ fn an_address_that_two_claim_is_nobodys() {
     assert!(matches!(at(&map(&twice), "10.0.0.1:80"), Place::Mesh { endpoints, .. } if endpoints.is_empty()));
     assert!(matches!(at(&map(&twice), "10.0.0.2:80"), Place::Mesh { .. }));
 }
+
+#[test]
+fn a_service_beyond_the_mesh_takes_no_workloads_address() {
+    let text = TEXT
+        .replace("10.1.0.2", "10.0.0.1")
+        .replace("port: 389", "port: 8080");
+    let Place::Mesh { endpoints, .. } = at(&map(&text), "10.0.0.1:8080") else {
+        panic!("a workload of the mesh lives there");
+    };
+    assert_eq!(addresses(&endpoints), ["10.0.0.1:8080"]);
+}

@@ -198,3 +198,58 @@ fn read_resource<T>(
 ) -> Result<T, String> {
     read(resource.resource.as_ref()).map_err(|error| format!("{}: {error}", resource.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use ferrule_identity::TrustDomain;
+    use ferrule_policy::{Ask, Inbound, Source, Workload, judge};
+    use ferrule_wire::directory::rule::{name, write};
+
+    use super::*;
+
+    const RULE_TEXT: &str = "apiVersion: ferrule.dev/v1alpha1\nkind: AccessPolicy\n\
+         metadata: { namespace: shop, name: api }\nspec: { workloads: { labels: { app: api } }, action: allow, \
+         rules: [{ from: [{ namespaces: [shop] }] }] }\n";
+
+    /// Whether a proxy without labels lets somebody in by a rule about labels.
+    fn lets_in(selected: bool) -> bool {
+        let domain = TrustDomain::parse("shop.local").unwrap();
+        let stack = ferrule_policy::Stack::read([("rule", RULE_TEXT.as_bytes())], &domain).unwrap();
+        let written = &stack.policies[0];
+        let response = DeltaDiscoveryResponse {
+            type_url: RULE.to_owned(),
+            system_version_info: "1".to_owned(),
+            nonce: "1".to_owned(),
+            resources: vec![Resource {
+                name: name(&written.policy),
+                version: "1".to_owned(),
+                resource: Some(write(written)),
+                ..Resource::default()
+            }],
+            ..DeltaDiscoveryResponse::default()
+        };
+        let mut held = Held::new(Mesh::named(domain), selected);
+        let News::Rules(policy, _) = held.take(&response, |_, _| Ok(())).unwrap() else {
+            panic!("rules were told");
+        };
+        let who = "spiffe://shop.local/ns/shop/sa/web".parse().unwrap();
+        let destination = Workload {
+            namespace: "shop",
+            name: "api-1",
+            labels: &BTreeMap::new(),
+        };
+        let source = Source::Verified(&who);
+        let ask = Ask::Inbound(Inbound {
+            source,
+            destination,
+            port: 8080,
+        });
+        judge(&policy, &ask).is_allowed()
+    }
+
+    #[test]
+    fn a_rule_is_about_the_workload_where_the_directory_selects() {
+        assert!(lets_in(true));
+        assert!(!lets_in(false));
+    }
+}
