@@ -3,6 +3,7 @@
 //! As small as what Ferrule uses of it: no compression, no deadlines from the other end, no retries. What the messages
 //! mean is for others to know. TLS comes from outside, like that of [`https`](crate::https).
 
+pub mod authority;
 pub mod client;
 pub mod frame;
 pub mod server;

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
+use super::authority::Plain;
 use super::frame::{Messages, frame};
 use super::{CONTENT_TYPE, Code, Limits, Status};
 use crate::caught::caught;
@@ -230,7 +231,7 @@ where
                 address,
                 certificates,
             };
-            speak(stream, peer, shared).await;
+            speak(Plain::new(stream), peer, shared).await;
         }
     }
 }

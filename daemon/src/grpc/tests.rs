@@ -6,6 +6,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::client::Channel;
@@ -168,4 +169,72 @@ async fn a_call_that_is_given_up_ends_at_the_server() {
         }
     };
     tokio::time::timeout(PATIENCE, all).await.unwrap();
+}
+
+/// What the server's frames are that answer these bytes at a Unix socket: their kinds, up to the end of stream 1.
+async fn kinds_of_answer(sent: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let counters = ServerMetrics::register(&Metrics::new());
+    let server = Server::new("test", Limits::default(), 16, 4, Drain::new(), &counters);
+    #[allow(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    tokio::spawn(server.serve_clear(listener, Arc::new(Echo)));
+    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    let mut kinds = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let [high, middle, low, kind, flags, _, _, _, stream_id] = head;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if stream_id == 1 {
+            kinds.push(kind);
+            // The stream's end, or a reset.
+            if kind == 3 || (kind <= 1 && flags & 1 == 1) {
+                return kinds;
+            }
+        }
+    }
+}
+
+// A call as gRPC's C core writes it.
+#[tokio::test]
+async fn a_caller_may_name_a_socket_by_its_path() {
+    let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, u8::from(kind < 2)], payload].concat()
+    };
+    let call = |authority: &str| {
+        // POST, http.
+        let mut block = vec![0x83, 0x86];
+        for (name, value) in [
+            (":path", "/t/Echo"),
+            (":authority", authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ] {
+            block.push(0x40);
+            block.extend(string(name));
+            block.extend(string(value));
+        }
+        let message = [0, 0, 0, 0, 2, b'/', b'%'];
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        [
+            preface,
+            frame(4, 0, &[]),
+            frame(1, 4, &block),
+            frame(0, 1, &message),
+        ]
+        .concat()
+    };
+    for authority in ["localhost", "%2Frun%2Fspiffe.sock", "/run/spiffe.sock"] {
+        // Headers, the message, trailers.
+        assert_eq!(kinds_of_answer(&call(authority)).await, [1, 0, 1], "{authority}");
+    }
+    // What is no authority for another reason is refused.
+    assert_eq!(kinds_of_answer(&call("a b")).await, [3]);
 }
