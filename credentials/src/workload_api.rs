@@ -134,25 +134,30 @@ impl Follower {
             HeaderValue::from_static(HEADER_VALUE),
         );
         let request = X509svidRequest {}.encode_to_vec();
-        let (sender, receiver) = channel
-            .call(FETCH_SVID, &request, PATIENCE)
+        let receiver = channel
+            .hear(FETCH_SVID, &request, PATIENCE)
             .await
             .map_err(opened)?;
-        // One request is all there is.
-        drop(sender);
         Ok((channel, receiver))
     }
 }
 
 /// What one message says, checked.
-struct Taken {
-    certificate: WorkloadCertificate,
-    bundles: Bundles,
-    crls: Vec<Crl>,
+#[derive(Debug)]
+pub struct Taken {
+    /// The certificate of the wanted identity, with its key.
+    pub certificate: WorkloadCertificate,
+    /// Whom to trust: the own trust domain, and those that are federated.
+    pub bundles: Bundles,
+    /// What is revoked.
+    pub crls: Vec<Crl>,
 }
 
-/// Takes from a message, which says everything anew, the certificate of `id` and whom to trust.
-fn take(response: &X509svidResponse, id: &SpiffeId, now: Timestamp) -> Result<Taken, WorkloadApiError> {
+/// Takes from a message, which says everything anew, the certificate of `id` and whom to trust at `now`.
+///
+/// # Errors
+/// When it has no certificate of `id`, or any part of it cannot be used: then all of it is not.
+pub fn take(response: &X509svidResponse, id: &SpiffeId, now: Timestamp) -> Result<Taken, WorkloadApiError> {
     let is_wanted = |svid: &&X509svid| svid.spiffe_id == id.as_str();
     let svid = response.svids.iter().find(is_wanted).ok_or_else(|| {
         let offered: Vec<&str> = response

@@ -101,12 +101,39 @@ impl Channel {
         first: &[u8],
         limit: Duration,
     ) -> Result<(Sender, Receiver), Status> {
+        let (sender, messages) = self.first(first).await?;
+        let receiver = self.begin(path, messages, limit).await?;
+        Ok((sender, receiver))
+    }
+
+    /// Makes a call of one message that is answered by any number of them. The end of the request goes along, too:
+    /// servers may wait for it before they answer.
+    ///
+    /// # Errors
+    /// When the server refuses, or does not answer within `limit`.
+    pub async fn hear(&mut self, path: &str, request: &[u8], limit: Duration) -> Result<Receiver, Status> {
+        let (sender, messages) = self.first(request).await?;
+        drop(sender);
+        self.begin(path, messages, limit).await
+    }
+
+    /// What a request is sent through, with its first message in it.
+    async fn first(&self, message: &[u8]) -> Result<(Sender, mpsc::Receiver<Bytes>), Status> {
         let (sender, messages) = mpsc::channel(1);
         let sender = Sender {
             sender,
             stall: self.limits.write_stall_time,
         };
-        sender.send(first).await?;
+        sender.send(message).await?;
+        Ok((sender, messages))
+    }
+
+    async fn begin(
+        &mut self,
+        path: &str,
+        messages: mpsc::Receiver<Bytes>,
+        limit: Duration,
+    ) -> Result<Receiver, Status> {
         let mut request = Request::builder()
             .method(Method::POST)
             .version(Version::HTTP_2)
@@ -138,12 +165,11 @@ impl Channel {
             let message = format!("the server answers with HTTP status {}", answer.status().as_u16());
             return Err(Status::new(Code::Unknown, message));
         }
-        let receiver = Receiver {
+        Ok(Receiver {
             body: answer.into_body(),
             messages: Messages::new(self.limits.message_bytes),
             status: None,
-        };
-        Ok((sender, receiver))
+        })
     }
 
     /// A call of one message that is answered by one, all within `limit`.
@@ -152,8 +178,7 @@ impl Channel {
     /// When the server refuses, or does not answer in time or as it should.
     pub async fn ask(&mut self, path: &str, request: &[u8], limit: Duration) -> Result<Bytes, Status> {
         let asking = async {
-            let (sender, mut receiver) = self.call(path, request, limit).await?;
-            drop(sender);
+            let mut receiver = self.hear(path, request, limit).await?;
             let reply = receiver.next().await?;
             let reply = reply.ok_or_else(|| Status::new(Code::Internal, "there is no answer"))?;
             match receiver.next().await? {

@@ -42,23 +42,24 @@ func main() {
 		fail("bundles:", err)
 	}
 	fmt.Println("bundles", len(bundles.Bundles()))
-	if len(os.Args) > 2 {
+	call := func(word, heard string) {
 		peer := spiffeid.RequireFromString(os.Args[2])
 		conn, err := spiffetls.DialWithMode(ctx, "tcp", os.Args[1],
 			spiffetls.MTLSClientWithSource(tlsconfig.AuthorizeID(peer), source))
 		if err != nil {
 			fail("dial:", err)
 		}
-		if _, err := conn.Write([]byte("from go")); err != nil {
+		if _, err := conn.Write([]byte(word)); err != nil {
 			fail("write:", err)
 		}
 		answer := make([]byte, 7)
 		if _, err := io.ReadFull(conn, answer); err != nil {
 			fail("read:", err)
 		}
-		fmt.Println("answer", string(answer))
+		fmt.Println(heard, string(answer))
 		conn.Close()
 	}
+	call("from go", "answer")
 	before := svid.Certificates[0].SerialNumber
 	for {
 		if err := source.WaitUntilUpdated(ctx); err != nil {
@@ -70,6 +71,8 @@ func main() {
 		}
 		if svid.Certificates[0].SerialNumber.Cmp(before) != 0 {
 			fmt.Println("rotated", svid.Certificates[0].SerialNumber.Text(16))
+			// The new certificate opens the next connection.
+			call("again..", "again")
 			return
 		}
 	}
