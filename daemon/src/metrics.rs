@@ -5,7 +5,8 @@ use std::fmt::{self, Debug};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::registry::{Metric, Registry};
 
@@ -86,6 +87,17 @@ impl Metrics {
         family
     }
 
+    /// Adds a counter that somebody else keeps: it is read whenever the metrics are. Where it cannot be read, nothing
+    /// is shown.
+    pub fn read_counter(
+        &self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) {
+        self.register(name, help, ReadCounter(Box::new(read)));
+    }
+
     /// All metrics as text, of the type [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -111,6 +123,28 @@ impl Default for Metrics {
 impl Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
+    }
+}
+
+/// A counter that somebody else keeps.
+struct ReadCounter(Box<dyn Fn() -> Option<u64> + Send + Sync>);
+
+impl EncodeMetric for ReadCounter {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match (self.0)() {
+            Some(number) => encoder.encode_counter::<NoLabelSet, _, u64>(&number, None),
+            None => Ok(()),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+impl Debug for ReadCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadCounter")
     }
 }
 
@@ -179,7 +213,11 @@ mod tests {
         metrics.gauge("bundle_generation", "The newest bundle").set(7);
         let histogram = metrics.histogram("wait_seconds", "Waiting", &[0.1, 1.0]);
         histogram.observe(0.5);
+        metrics.read_counter("kept_elsewhere", "Kept elsewhere", || Some(5));
+        metrics.read_counter("unreadable", "Not to be read", || None);
         let text = metrics.encode().unwrap();
+        assert!(text.contains("\nferrule_kept_elsewhere_total 5\n"), "{text}");
+        assert!(!text.contains("ferrule_unreadable_total "), "{text}");
         assert!(text.contains("\nferrule_log_dropped_total 3\n"), "{text}");
         assert!(text.contains("\nferrule_bundle_generation 7\n"), "{text}");
         assert!(

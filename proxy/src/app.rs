@@ -32,6 +32,7 @@ use crate::net::address::ListenAddr;
 use crate::observe::book::Seen;
 use crate::observe::metrics::ProxyMetrics;
 use crate::observe::tap::Tap;
+use crate::observe::udp;
 use crate::probes::Probes;
 use crate::proof::Token;
 use crate::worker::{Door, Shared, Worker, WorkerError};
@@ -69,6 +70,10 @@ impl Proxy {
     pub fn start(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let counters = ProxyMetrics::register(&surroundings.metrics);
+        if config.capture.is_some() {
+            // Elsewhere the sidecar is not alone with its workload, and others' datagrams are none of its business.
+            udp::register(&surroundings.metrics, counters.own_datagrams.clone());
+        }
         let readiness = Readiness::new();
         let (for_credentials, credentials) = watch::channel(None);
         let (for_material, material) = watch::channel(None);

@@ -6,3 +6,4 @@ pub mod edges;
 pub mod live;
 pub mod metrics;
 pub mod tap;
+pub mod udp;

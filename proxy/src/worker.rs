@@ -236,7 +236,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         material: shared.material,
         map: shared.news.map,
         asker: shared.news.asker,
-        resolver: resolver(&shared.config),
+        resolver: resolver(&shared.config, &shared.metrics),
         book: Book::new(own, shared.metrics, seen, number, shared.clock),
         inbound: shared.inbound,
         outbound: shared.outbound,
@@ -249,7 +249,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
 }
 
 /// Asks for addresses of the families that the workload has.
-fn resolver(config: &Config) -> Resolver {
+fn resolver(config: &Config, metrics: &ProxyMetrics) -> Resolver {
     let own = &config.own.addresses;
     let mut families = Vec::new();
     if own.is_empty() || own.iter().any(std::net::IpAddr::is_ipv4) {
@@ -258,7 +258,8 @@ fn resolver(config: &Config) -> Resolver {
     if own.is_empty() || own.iter().any(std::net::IpAddr::is_ipv6) {
         families.push(Family::V6);
     }
-    let servers = Servers::new(config.resolvers.clone(), config.dialing(), RESOLVER_PATIENCE);
+    let (named, datagrams) = (config.resolvers.clone(), metrics.own_datagrams.clone());
+    let servers = Servers::new(named, config.dialing(), RESOLVER_PATIENCE, datagrams);
     Resolver::new(servers, families)
 }
 

@@ -242,12 +242,22 @@ fn datagrams_pass_beside_the_sidecar() {
         there.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         web.inside(|| {
             let here = std::net::UdpSocket::bind((web.v4(), 0)).unwrap();
-            here.send_to(b"datagram", (api.v4(), 5000)).unwrap();
+            for _ in 0..7 {
+                here.send_to(b"datagram", (api.v4(), 5000)).unwrap();
+            }
+            let here = std::net::UdpSocket::bind((web.v6(), 0)).unwrap();
+            for _ in 0..3 {
+                here.send_to(b"datagram", (api.v6(), 5000)).unwrap();
+            }
         });
         let mut heard = [0; 16];
         assert_eq!(there.recv(&mut heard).unwrap(), 8);
         for sidecar in [&out, &into] {
             assert_eq!(sidecar.count(&["ferrule_connections_total"]), 0.0);
         }
+        // They are seen, at the side that sends them.
+        out.counts(&["ferrule_udp_datagrams_sent_total"], 10.0);
+        assert_eq!(out.count(&["ferrule_udp_datagrams_sent_total"]), 10.0);
+        assert_eq!(into.count(&["ferrule_udp_datagrams_sent_total"]), 0.0);
     });
 }

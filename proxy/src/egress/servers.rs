@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrule_daemon::metrics::Counter;
 use ferrule_policy::HostName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
@@ -21,17 +22,19 @@ pub struct Servers {
     system: PathBuf,
     dialing: Dialing,
     patience: Duration,
+    datagrams: Counter,
 }
 
 impl Servers {
     /// The resolvers that settings name; where they name none, those of the system's `/etc/resolv.conf`. Each is
-    /// given `patience`, and asked twice.
-    pub fn new(named: Vec<SocketAddr>, dialing: Dialing, patience: Duration) -> Self {
+    /// given `patience`, and asked twice. What is sent by UDP is counted in `datagrams`.
+    pub fn new(named: Vec<SocketAddr>, dialing: Dialing, patience: Duration, datagrams: Counter) -> Self {
         Self {
             named,
             system: PathBuf::from(SYSTEM),
             dialing,
             patience,
+            datagrams,
         }
     }
 
@@ -63,7 +66,7 @@ impl Servers {
             message::question(id, host, family).map_err(|source| AskError::Answer { server, source })?;
         let read = |bytes: &[u8]| message::answer(bytes, id, host, family);
         let end = Instant::now() + self.patience;
-        match timeout_at(end, over_udp(server, &question, read)).await {
+        match timeout_at(end, over_udp(server, &question, &self.datagrams, read)).await {
             Err(_) => Err(AskError::Silent {
                 server,
                 limit: self.patience,
@@ -84,6 +87,7 @@ impl Servers {
 async fn over_udp(
     server: SocketAddr,
     question: &[u8],
+    datagrams: &Counter,
     read: impl Fn(&[u8]) -> Result<Answer, MessageError>,
 ) -> Result<Answer, AskError> {
     let failed = |source| AskError::Socket { server, source };
@@ -95,6 +99,7 @@ async fn over_udp(
     // Connected, so that nobody else's datagrams are taken, and a closed port is noticed.
     socket.connect(server).await.map_err(failed)?;
     socket.send(question).await.map_err(failed)?;
+    datagrams.inc();
     let mut bytes = vec![0; DATAGRAM_BYTES.into()];
     loop {
         let length = socket.recv(&mut bytes).await.map_err(failed)?;

@@ -19,6 +19,8 @@ pub struct ProxyMetrics {
     pub plaintext: Family<Labels<2>, Counter>,
     /// Names of hosts beyond the mesh that were waited for: outcome.
     pub names: Family<Labels<1>, Counter>,
+    /// Datagrams of the sidecar's own; not shown, but taken off those of the workload.
+    pub own_datagrams: Counter,
     /// Attempts at endpoints of the mesh that failed: reason.
     pub endpoint_failures: Family<Labels<1>, Counter>,
     /// Refusals by rules or trust: direction, reason.
@@ -58,6 +60,7 @@ impl ProxyMetrics {
                 "egress_names",
                 "Connections whose client had to name a host beyond the mesh, by what came of it",
             ),
+            own_datagrams: Counter::default(),
             endpoint_failures: metrics.family(
                 "endpoint_failures",
                 "Attempts at endpoints of the mesh that failed; another one may have been tried",

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
+use ferrule_daemon::metrics::Counter;
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, PacketFlag, ResourceRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -92,7 +93,12 @@ fn resolver(servers: &[SocketAddr]) -> Resolver {
         limit: Duration::from_secs(5),
         keepalive: KeepAlive::default(),
     };
-    let servers = Servers::new(servers.to_vec(), dialing, Duration::from_secs(5));
+    let servers = Servers::new(
+        servers.to_vec(),
+        dialing,
+        Duration::from_secs(5),
+        Counter::default(),
+    );
     Resolver::new(servers, vec![Family::V4])
 }
 
