@@ -1,6 +1,7 @@
 //! What a workload reaches beyond the mesh: by which name, over which protocol, and what it is told otherwise.
 
 mod resolver;
+mod sealed;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,7 +16,15 @@ use ferrule_tests::wait::until;
 /// Where the allowed server is, and where somebody else is.
 const GOOD: &str = "198.51.100.10";
 const EVIL: &str = "198.51.100.66";
+const SEALED: &str = "198.51.100.77";
 const RESOLVER: &str = "198.51.100.53";
+
+/// What clients speak: the scheme, how curl is told, and what nginx says of it.
+const SPEECHES: [(&str, &[&str], &str); 3] = [
+    ("https", &["--tls-max", "1.2"], "TLSv1.2"),
+    ("https", &["--tlsv1.3"], "TLSv1.3"),
+    ("http", &["--http1.1"], ""),
+];
 
 /// A name of 20 parts under a wildcard of 20.
 const DEEP: &str = "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.example.com";
@@ -29,7 +38,7 @@ struct World {
 
 impl World {
     fn new(mesh: &Mesh) -> Self {
-        for address in [GOOD, EVIL, RESOLVER] {
+        for address in [GOOD, EVIL, SEALED, RESOLVER] {
             run(Command::new("ip").args(["address", "add", &format!("{address}/32"), "dev", "lo"]));
         }
         let folder = mesh.folder().join("world");
@@ -58,7 +67,8 @@ impl World {
                 "kind: EgressPolicy\nmetadata: {{ namespace: shop, name: out }}\nspec:\n  workloads: all\n  allow:\n  \
                  - {{ hosts: [\"*.example.com\", xn--bcher-kva.example, \"*.{}\"], ports: [80, 443] }}\n  \
                  - {{ hosts: [nobody.example.com], ports: [8443] }}\n  \
-                 - {{ cidrs: [{EVIL}/32], ports: [8080] }}\n",
+                 - {{ cidrs: [{EVIL}/32], ports: [8080] }}\n  \
+                 - {{ cidrs: [{SEALED}/32], ports: [443] }}\n",
                 DEEP.split_once('.').unwrap().1
             ),
         );
@@ -99,9 +109,9 @@ impl World {
     }
 
     /// That nothing comes back, and that the sidecar says why with all of `words`.
-    fn refuses(&self, host: &Host, sidecar: &Sidecar, url: &str, dialled: &str, words: &[&str]) {
+    fn refuses(&self, host: &Host, sidecar: &Sidecar, url: &str, how: &[&str], words: &[&str]) {
         let before = refusals(sidecar).len();
-        let output = self.curl(host, url, dialled, &["--insecure"]);
+        let output = self.curl(host, url, GOOD, &[&["--insecure"], how].concat());
         assert!(!output.status.success(), "{url}");
         assert!(output.stdout.is_empty(), "{url}");
         let detail = until(&format!("a refusal of {url}"), || {
@@ -144,7 +154,7 @@ fn nginx(folder: &Path) -> Process {
         .arg("-out")
         .arg(&certificate));
     let mut servers = String::new();
-    for (address, word) in [(GOOD, "good"), (EVIL, "evil")] {
+    for (address, word) in [(GOOD, "good"), (EVIL, "evil"), (SEALED, "sealed")] {
         servers += &format!(
             "server {{ listen {address}:443 ssl; listen {address}:80; listen {address}:8080;\n\
              location / {{ return 200 \"{word} $ssl_protocol $http_host\"; }} }}\n"
@@ -176,29 +186,23 @@ fn a_name_that_rules_allow_is_reached_over_every_protocol_and_no_other_name_is()
         let world = World::new(mesh);
         let sidecar = mesh.sidecar(&web);
 
-        let (two, three) = (["--tls-max", "1.2"], ["--tlsv1.3"]);
-        assert_eq!(
-            world.answers(&web, "https://api.example.com/", GOOD, &two),
-            "good TLSv1.2 api.example.com"
-        );
-        assert_eq!(
-            world.answers(&web, "https://api.example.com/", GOOD, &three),
-            "good TLSv1.3 api.example.com"
-        );
-        assert_eq!(
-            world.answers(&web, "http://api.example.com/", GOOD, &["--http1.1"]),
-            "good  api.example.com"
-        );
-        assert!(
-            world
-                .answers(&web, "https://xn--bcher-kva.example/", GOOD, &[])
-                .starts_with("good")
-        );
-        assert!(
-            world
-                .answers(&web, &format!("https://{DEEP}/"), GOOD, &[])
-                .starts_with("good")
-        );
+        for (scheme, how, version) in SPEECHES {
+            for name in ["api.example.com", "xn--bcher-kva.example", DEEP] {
+                let url = format!("{scheme}://{name}/");
+                assert_eq!(
+                    world.answers(&web, &url, GOOD, how),
+                    format!("good {version} {name}")
+                );
+                // A forged name leads where the name leads, wherever the client dialled; nothing else is gained.
+                assert_eq!(
+                    world.answers(&web, &url, EVIL, how),
+                    format!("good {version} {name}")
+                );
+            }
+            // Of several addresses, only those that a name may lead to.
+            let url = format!("{scheme}://mixed.example.com/");
+            assert!(world.answers(&web, &url, GOOD, how).starts_with("good"));
+        }
         let line = sidecar.line(&[
             ("service", "api.example.com"),
             ("verdict", "allow"),
@@ -206,16 +210,6 @@ fn a_name_that_rules_allow_is_reached_over_every_protocol_and_no_other_name_is()
         ]);
         assert_eq!(line["tls"], "plaintext");
 
-        // A forged name leads where the name leads, wherever the client dialled; nothing else is gained.
-        for url in ["https://api.example.com/", "http://api.example.com/"] {
-            assert!(world.answers(&web, url, EVIL, &[]).starts_with("good"), "{url}");
-        }
-        // Of several addresses, only those that a name may lead to.
-        assert!(
-            world
-                .answers(&web, "https://mixed.example.com/", GOOD, &[])
-                .starts_with("good")
-        );
         // What an address allows needs no name.
         let output = web
             .app("curl")
@@ -224,41 +218,36 @@ fn a_name_that_rules_allow_is_reached_over_every_protocol_and_no_other_name_is()
             .unwrap();
         assert!(output.stdout.starts_with(b"evil"));
 
-        let refuses = |url: &str, words: &[&str]| world.refuses(&web, &sidecar, url, GOOD, words);
-        for scheme in ["https", "http"] {
-            let other = format!("{scheme}://other.example.org/");
+        for (scheme, how, _) in SPEECHES {
+            let refuses = |name: &str, words: &[&str]| {
+                world.refuses(&web, &sidecar, &format!("{scheme}://{name}/"), how, words);
+            };
             refuses(
-                &other,
+                "other.example.org",
                 &[
                     "no rule allows it",
                     "other.example.org",
                     "nearest shop/out rule 1",
                 ],
             );
-            refuses(&format!("{scheme}://a.b.example.com/"), &["no rule allows it"]);
-            refuses(&format!("{scheme}://x.{DEEP}/"), &["no rule allows it"]);
+            refuses("a.b.example.com", &["no rule allows it"]);
+            refuses(&format!("x.{DEEP}"), &["no rule allows it"]);
             refuses(
-                &format!("{scheme}://inside.example.com/"),
-                &["10.77.0.1", "mesh's own ranges"],
+                "xn--bcher-kvb.example",
+                &["no rule allows it", "xn--bcher-kvb.example"],
             );
-            refuses(
-                &format!("{scheme}://cloud.example.com/"),
-                &["169.254.169.254", "metadata"],
-            );
-            refuses(
-                &format!("{scheme}://local.example.com/"),
-                &["local to this machine"],
-            );
+            refuses("inside.example.com", &["10.77.0.1", "mesh's own ranges"]);
+            refuses("cloud.example.com", &["169.254.169.254", "metadata"]);
+            refuses("local.example.com", &["local to this machine"]);
+            match scheme {
+                "https" => refuses(GOOD, &["no server name", "no rule about hosts"]),
+                _ => refuses(GOOD, &[GOOD, "no name of a host"]),
+            }
         }
-        refuses(
-            &format!("https://{GOOD}/"),
-            &["no server name", "no rule about hosts"],
-        );
-        refuses(&format!("http://{GOOD}/"), &[GOOD, "no name of a host"]);
-        sidecar.counts(&["denied_total", "outbound", "reason=\"denied\""], 14.0);
-        sidecar.counts(&["egress_names_total", "outcome=\"found\""], 8.0);
-        sidecar.counts(&["egress_names_total", "outcome=\"forbidden\""], 6.0);
-        sidecar.counts(&["egress_names_total", "outcome=\"nameless\""], 2.0);
+        sidecar.counts(&["denied_total", "outbound", "reason=\"denied\""], 24.0);
+        sidecar.counts(&["egress_names_total", "outcome=\"found\""], 21.0);
+        sidecar.counts(&["egress_names_total", "outcome=\"forbidden\""], 9.0);
+        sidecar.counts(&["egress_names_total", "outcome=\"nameless\""], 3.0);
         let lines = sidecar.lines();
         assert!(
             lines.iter().all(|line| line["dst_addr"] != "169.254.169.254"),

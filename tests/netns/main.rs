@@ -4,6 +4,7 @@
 
 mod crowds;
 mod egress;
+mod failing;
 mod peers;
 mod places;
 mod programs;

@@ -9,8 +9,9 @@ use std::thread;
 use ferrule_tests::netns::{Host, alone};
 use ferrule_tests::wait::{LIMIT, until};
 
-/// For IPv4 alone, as many applications do. Answers each question with its own name; `stay` is answered and kept open.
-fn serve(host: &Host) -> Arc<AtomicU64> {
+/// For IPv4 alone, as many applications do. Answers each question with its own name; `stay` is answered and
+/// kept open: what follows is sent back, four bytes at a time.
+pub(crate) fn serve(host: &Host) -> Arc<AtomicU64> {
     let listener = host.inside(|| TcpListener::bind((host.v4(), 8080)).unwrap());
     let (answered, counting) = (Arc::new(AtomicU64::new(0)), host.name().to_owned());
     let count = Arc::clone(&answered);
@@ -19,12 +20,17 @@ fn serve(host: &Host) -> Arc<AtomicU64> {
             let (mut peer, name, count) = (peer.unwrap(), counting.clone(), Arc::clone(&count));
             thread::spawn(move || {
                 let mut question = [0; 4];
-                peer.read_exact(&mut question).unwrap();
-                peer.write_all(name.as_bytes()).unwrap();
+                if peer.read_exact(&mut question).is_err() {
+                    // Only a look whether anybody is here.
+                    return;
+                }
+                if peer.write_all(name.as_bytes()).is_err() {
+                    return;
+                }
                 count.fetch_add(1, Ordering::Relaxed);
                 if &question == b"stay" {
                     // Until somebody ends it.
-                    let _ = peer.read(&mut question);
+                    while peer.read_exact(&mut question).is_ok() && peer.write_all(&question).is_ok() {}
                 }
             });
         }
@@ -32,7 +38,7 @@ fn serve(host: &Host) -> Arc<AtomicU64> {
     answered
 }
 
-fn ask(to: SocketAddr) -> std::io::Result<String> {
+pub(crate) fn ask(to: SocketAddr) -> std::io::Result<String> {
     let mut peer = TcpStream::connect(to)?;
     peer.set_read_timeout(Some(LIMIT))?;
     peer.write_all(b"what")?;
