@@ -31,7 +31,8 @@ static HELLO: LazyLock<Vec<u8>> = LazyLock::new(|| {
     hello
 });
 
-const REQUEST: &[u8] = b"GET http://db.example/a?b HTTP/1.1\r\naccept: */*\r\nHost: db.example:8080\r\n\r\nbody";
+const REQUEST: &[u8] =
+    b"GET http://db.example/a?b HTTP/1.1\r\naccept: */*\r\nHost: db.example:8080\r\n\r\nbody";
 
 fuzz_target!(|data: &[u8]| {
     let Some((how, rest)) = data.split_first() else {
@@ -62,6 +63,10 @@ fuzz_target!(|data: &[u8]| {
     let (mut once, mut twice) = (Sniffer::default(), Sniffer::default());
     let all = once.take(&bytes);
     let first = twice.take(&bytes[..cut]);
-    let last = if first == Speech::Unclear { twice.take(&bytes[cut..]) } else { first };
+    let last = if first == Speech::Unclear {
+        twice.take(&bytes[cut..])
+    } else {
+        first
+    };
     assert_eq!(all, last);
 });

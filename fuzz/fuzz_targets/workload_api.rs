@@ -68,8 +68,13 @@ fuzz_target!(|data: &[u8]| {
             Ok(taken) => {
                 // Only what the authority has signed, with its own key, for whom it was asked.
                 assert_eq!(taken.certificate.id(), &*WEB);
-                assert_eq!(taken.certificate.chain_der().next(), Some(&PKI.leaf));
-                assert!(taken.bundles.iter().any(|bundle| bundle.trust_domain() == WEB.trust_domain()));
+                assert_eq!(taken.certificate.chain_der().first(), Some(&PKI.leaf));
+                assert!(
+                    taken
+                        .bundles
+                        .iter()
+                        .any(|bundle| *bundle.trust_domain() == WEB.trust_domain())
+                );
             }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
