@@ -1,7 +1,7 @@
 //! Reads the documents that say who lives where: Workload, Service.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ferrule_document::{Document, Fields, Item, Problems};
@@ -23,10 +23,21 @@ pub struct WorkloadDocument {
     pub id: SpiffeId,
     /// Where it lives.
     pub addresses: Vec<IpAddr>,
+    /// Where its ports are reached from other machines, where its addresses are not.
+    pub published: Vec<PublishedPort>,
     /// The machine that it runs on, where that is known.
     pub node: Option<String>,
     /// The zone that the machine is in, where that is known.
     pub zone: Option<String>,
+}
+
+/// A port of a workload, and where other machines reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// The workload's own.
+    pub port: u16,
+    /// An address of its machine, with the port there that leads to the workload's.
+    pub at: SocketAddr,
 }
 
 /// A service: a name and addresses in front of workloads, or of something beyond the mesh.
@@ -70,6 +81,19 @@ pub enum PlaceDocument {
     Workload(WorkloadDocument),
     /// A service.
     Service(ServiceDocument),
+}
+
+impl WorkloadDocument {
+    /// Whether it is reached from `node` by what its machine publishes alone.
+    pub fn is_elsewhere(&self, node: &str) -> bool {
+        !self.published.is_empty() && self.node.as_deref() != Some(node)
+    }
+
+    /// Where its machine publishes a port of its own.
+    pub fn published_at(&self, port: u16) -> Option<SocketAddr> {
+        let published = self.published.iter().find(|published| published.port == port);
+        published.map(|published| published.at)
+    }
 }
 
 impl ServiceDocument {
@@ -141,6 +165,7 @@ fn workload(fields: &mut Fields<'_>, meta: Meta, trust_domain: &TrustDomain) -> 
         item.checked(|account| SpiffeId::workload(trust_domain, &meta.namespace, account))
     });
     let addresses = fields.required("addresses", |item| item.non_empty_list(|item| address(&item)));
+    let published = fields.default("published", "[]", |item| item.list(|item| item.fields(published)));
     let node = fields.optional("node", |item| item.text());
     let zone = fields.optional("zone", |item| item.text());
     Some(WorkloadDocument {
@@ -149,6 +174,7 @@ fn workload(fields: &mut Fields<'_>, meta: Meta, trust_domain: &TrustDomain) -> 
         labels: meta.labels,
         id: id?,
         addresses: addresses?,
+        published: published?,
         node: node?,
         zone: zone?,
     })
@@ -178,6 +204,19 @@ fn port(fields: &mut Fields<'_>) -> Option<ServicePort> {
         port: port?,
         target_port: target?.or(port)?,
     })
+}
+
+fn published(fields: &mut Fields<'_>) -> Option<PublishedPort> {
+    let port = fields.required("port", |item| item.port());
+    let at = fields.required("at", |item| {
+        let at: SocketAddr = item.parsed()?;
+        let at = SocketAddr::new(at.ip().to_canonical(), at.port());
+        if at.port() == 0 || at.ip().is_unspecified() || at.ip().is_multicast() || at.ip().is_loopback() {
+            return item.fail(format!("{at} is nowhere that other machines reach"));
+        }
+        Some(at)
+    });
+    Some(PublishedPort { port: port?, at: at? })
 }
 
 /// An address of somebody: not one that means everybody, or this machine alone.

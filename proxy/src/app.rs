@@ -115,7 +115,7 @@ impl Proxy {
         spawn(&tasks, "credentials", never(keeping));
         if let Some(folder) = &config.rules {
             let latch = readiness.latch("rules");
-            let folder = Folder::new(folder.clone(), config.mesh.clone());
+            let folder = Folder::new(folder.clone(), config.mesh.clone()).on(&config.own.node);
             spawn(&tasks, "rules", never(folder.run(teller)));
             spawn(&tasks, "rules gauge", never(show_rules(news, counters, latch)));
         } else if let Some(directory) = &config.directory {

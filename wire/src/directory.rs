@@ -27,6 +27,12 @@ pub const DELTA_CALL: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// The path of the call that lists the proxies.
 pub const PROXIES_CALL: &str = "/ferrule.v1.Directory/Proxies";
+/// The path of the call by which a host says what runs on it.
+pub const ANNOUNCE_CALL: &str = "/ferrule.v1.Directory/Announce";
+
+/// The account by whose identity a host speaks for a namespace: whoever may ask for `ns/NAMESPACE/sa/ferrule-host` may
+/// say who lives in that namespace.
+pub const HOST_ACCOUNT: &str = "ferrule-host";
 
 /// `message` with the name of its type.
 pub fn pack(type_url: &str, message: &impl Message) -> Any {

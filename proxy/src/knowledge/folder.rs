@@ -20,6 +20,8 @@ use super::{Source, Teller};
 pub struct Folder {
     texts: folder::Folder,
     mesh: Mesh,
+    /// The machine that this is.
+    node: String,
     /// The names of the rules in force, to say what changed.
     names: BTreeSet<String>,
 }
@@ -41,8 +43,16 @@ impl Folder {
         Self {
             texts: folder::Folder::new(vec![path]),
             mesh,
+            node: String::new(),
             names: BTreeSet::new(),
         }
+    }
+
+    /// The same on the machine `node`.
+    #[must_use]
+    pub fn on(mut self, node: &str) -> Self {
+        node.clone_into(&mut self.node);
+        self
     }
 
     /// Looks once: `None` when everything is as it was.
@@ -67,7 +77,7 @@ impl Folder {
         let policies = stack.policies();
         let policy = compile(&policies, self.mesh.clone())?;
         let names = names(&policy, &policies);
-        let map = Map::new(&join(&stack.places));
+        let map = Map::seen_from(&self.node, &join(&stack.places));
         Ok(State { policy, map, names })
     }
 

@@ -1,7 +1,7 @@
 //! Maps addresses to who lives there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ferrule_identity::{SpiffeId, Timestamp};
@@ -12,6 +12,8 @@ use crate::net::address::{OriginalDst, UpstreamAddr};
 /// Who lives where, at one time. A value.
 #[derive(Debug, Default)]
 pub struct Map {
+    /// The machine from which it is seen.
+    node: Arc<str>,
     workloads: HashMap<IpAddr, Arc<WorkloadDocument>>,
     /// Addresses that more than one workload claims.
     contested: HashSet<IpAddr>,
@@ -89,9 +91,18 @@ pub enum Place {
 }
 
 impl Map {
-    /// Arranges who is known. Where two workloads claim one address, nobody is expected there.
+    /// Arranges who is known, for somebody of whose machine nothing is known. Where two workloads claim one address,
+    /// nobody is expected there.
     pub fn new<'j>(joined: impl IntoIterator<Item = &'j Joined>) -> Self {
-        let mut map = Self::default();
+        Self::seen_from("", joined)
+    }
+
+    /// The same for somebody on the machine `node`: workloads of other machines are reached where those publish them.
+    pub fn seen_from<'j>(node: &str, joined: impl IntoIterator<Item = &'j Joined>) -> Self {
+        let mut map = Self {
+            node: node.into(),
+            ..Self::default()
+        };
         let mut services = Vec::new();
         let mut behind: HashMap<&ServiceName, Vec<(ServicePort, &JoinedWorkload)>> = HashMap::new();
         for one in joined {
@@ -158,10 +169,14 @@ impl Map {
                     let behind = behind.iter().filter(|(leads, _)| leads.port == port.port);
                     let alive = behind.flat_map(|(leads, joined)| {
                         let known = self.reached_by(called, joined).into_iter();
-                        known.map(|address| {
-                            let address = UpstreamAddr::new((address, leads.target_port).into());
-                            Endpoint::of(&joined.workload, address)
-                        })
+                        let mut known: Vec<_> = known
+                            .filter_map(|address| {
+                                self.endpoint(&joined.workload, (address, leads.target_port).into())
+                            })
+                            .collect();
+                        // What another machine publishes is one place for all addresses.
+                        known.dedup();
+                        known
                     });
                     alive.collect()
                 });
@@ -181,6 +196,16 @@ impl Map {
             self.services.extend(standings);
             self.by_name.insert((service.name.clone(), port.port), by_name);
         }
+    }
+
+    /// A workload at one of its addresses, as it is reached from here; none where its machine does not publish the port.
+    fn endpoint(&self, workload: &WorkloadDocument, own: SocketAddr) -> Option<Endpoint> {
+        let at = if workload.is_elsewhere(&self.node) {
+            workload.published_at(own.port())?
+        } else {
+            own
+        };
+        Some(Endpoint::of(workload, UpstreamAddr::new(at)))
     }
 
     /// Where whoever called a service at `called`, or by its name, reaches a workload behind it: at its addresses of
@@ -207,10 +232,9 @@ impl Map {
             return standing.place();
         }
         if let Some(workload) = self.workloads.get(&ip) {
-            let endpoint = Endpoint::of(workload, original.upstream());
             return Place::Mesh {
                 service: None,
-                endpoints: vec![endpoint],
+                endpoints: self.endpoint(workload, original.socket()).into_iter().collect(),
             };
         }
         if self.contested.contains(&ip) {

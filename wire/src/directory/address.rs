@@ -1,15 +1,17 @@
 //! Converts who lives where between its message and its checked form.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrule_identity::{SpiffeId, SpiffeIdError, TrustDomain};
-use ferrule_policy::{Joined, JoinedService, JoinedWorkload, ServiceName, ServicePort, WorkloadDocument};
+use ferrule_policy::{
+    Joined, JoinedService, JoinedWorkload, PublishedPort, ServiceName, ServicePort, WorkloadDocument,
+};
 
 use super::{ADDRESS, REACH, UnpackError, pack, unpack};
-use crate::proto::ferrule::v1::{Mode, Reach};
+use crate::proto::ferrule::v1::{self as proto, Mode, Reach};
 use crate::proto::google::protobuf::Any;
 use crate::proto::istio::workload::{
     Address, Extension, Locality, NetworkAddress, Port, PortList, Service, TunnelProtocol, Workload,
@@ -72,6 +74,7 @@ fn write_workload(joined: &JoinedWorkload, trust_domain: &TrustDomain) -> Worklo
         mode: Mode::MutualTls.into(),
         framings: Vec::new(),
         contested: joined.contested.iter().copied().map(octets).collect(),
+        published: workload.published.iter().map(write_published).collect(),
     };
     Workload {
         uid: workload_name(&workload.namespace, &workload.name, trust_domain),
@@ -132,7 +135,16 @@ fn write_port(port: ServicePort) -> Port {
     }
 }
 
-fn octets(address: IpAddr) -> Bytes {
+fn write_published(published: &PublishedPort) -> proto::PublishedPort {
+    proto::PublishedPort {
+        port: published.port.into(),
+        address: octets(published.at.ip()),
+        at: published.at.port().into(),
+    }
+}
+
+/// An address as messages have it.
+pub fn octets(address: IpAddr) -> Bytes {
     match address {
         IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
         IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
@@ -184,7 +196,18 @@ fn read_workload(message: Workload) -> Result<JoinedWorkload, AddressError> {
             behind.push((service.clone(), read_port(port, &who)?));
         }
     }
+    let published = reach.published.iter().map(|message| {
+        Ok(PublishedPort {
+            port: read_port_number(message.port, &who)?,
+            at: SocketAddr::new(
+                read_octets(&message.address, &who)?,
+                read_port_number(message.at, &who)?,
+            ),
+        })
+    });
+    let published = published.collect::<Result<_, AddressError>>()?;
     let workload = WorkloadDocument {
+        published,
         namespace: message.namespace,
         name: message.name,
         labels: BTreeMap::new(),
@@ -252,14 +275,17 @@ fn read_octets(octets: &[u8], who: &dyn Fn() -> String) -> Result<IpAddr, Addres
 }
 
 fn read_port(port: &Port, who: &dyn Fn() -> String) -> Result<ServicePort, AddressError> {
-    let read = |number: u32| match u16::try_from(number) {
+    Ok(ServicePort {
+        port: read_port_number(port.service_port, who)?,
+        target_port: read_port_number(port.target_port, who)?,
+    })
+}
+
+fn read_port_number(number: u32, who: &dyn Fn() -> String) -> Result<u16, AddressError> {
+    match u16::try_from(number) {
         Ok(port @ 1..) => Ok(port),
         _ => Err(AddressError::Port { who: who(), number }),
-    };
-    Ok(ServicePort {
-        port: read(port.service_port)?,
-        target_port: read(port.target_port)?,
-    })
+    }
 }
 
 /// `shop/api.shop` as a name.

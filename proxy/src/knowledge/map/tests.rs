@@ -116,3 +116,41 @@ fn a_service_beyond_the_mesh_takes_no_workloads_address() {
     };
     assert_eq!(addresses(&endpoints), ["10.0.0.1:8080"]);
 }
+
+const ELSEWHERE: &str = "
+apiVersion: ferrule.dev/v1alpha1
+kind: Workload
+metadata: { namespace: shop, name: api-1, labels: { app: api } }
+spec:
+  serviceAccount: api
+  addresses: [10.0.0.1, \"fd00::1\"]
+  node: 192.0.2.2
+  published: [{ port: 8080, at: \"192.0.2.2:20000\" }]
+---
+apiVersion: ferrule.dev/v1alpha1
+kind: Service
+metadata: { namespace: shop, name: api }
+spec:
+  addresses: [10.1.0.1]
+  ports: [{ port: 80, targetPort: 8080 }, { port: 81 }]
+  workloads: { labels: { app: api } }
+";
+
+#[test]
+fn a_workload_of_another_machine_is_reached_where_that_publishes_it() {
+    let domain = TrustDomain::parse("shop.local").unwrap();
+    let stack = ferrule_policy::Stack::read([("places.yaml", ELSEWHERE.as_bytes())], &domain).unwrap();
+    let seen_from = |node: &str| Map::seen_from(node, &ferrule_policy::join(&stack.places));
+    let found = |map: &Map, address: &str| match at(map, address) {
+        Place::Mesh { endpoints, .. } => addresses(&endpoints),
+        place => panic!("{place:?}"),
+    };
+    let (here, there) = (seen_from("192.0.2.2"), seen_from("192.0.2.1"));
+    assert_eq!(found(&here, "10.1.0.1:80"), ["10.0.0.1:8080"]);
+    assert_eq!(found(&there, "10.1.0.1:80"), ["192.0.2.2:20000"]);
+    assert_eq!(found(&there, "10.0.0.1:8080"), ["192.0.2.2:20000"]);
+    // Not at an address that is somebody else's there, as it may be.
+    assert!(found(&there, "10.1.0.1:81").is_empty());
+    assert!(found(&there, "10.0.0.1:22").is_empty());
+    assert_eq!(found(&here, "10.0.0.1:22"), ["10.0.0.1:22"]);
+}

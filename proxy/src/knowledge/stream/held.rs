@@ -159,9 +159,9 @@ impl Held {
             && self.denied.is_complete()
     }
 
-    /// Who lives where.
-    pub(super) fn map(&self) -> Map {
-        Map::new(self.addresses.values().map(|(_, joined)| joined))
+    /// Who lives where, as it is seen from the machine `node`.
+    pub(super) fn map(&self, node: &str) -> Map {
+        Map::seen_from(node, self.addresses.values().map(|(_, joined)| joined))
     }
 
     /// The addresses that are held and asked for.

@@ -165,7 +165,7 @@ impl Stream {
         }
         // Who lives where first: a new rule may be about somebody who has just come.
         if std::mem::take(&mut self.is_map_new) {
-            teller.map.send_replace(Arc::new(self.held.map()));
+            teller.map.send_replace(Arc::new(self.held.map(&self.own.node)));
         }
         if let Some(policy) = self.policy.take() {
             info!(rules = self.held.rules(), source = "directory", "rules taken");
