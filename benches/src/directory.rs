@@ -306,6 +306,7 @@ fn config(domain: &TrustDomain, files: Files) -> Config {
         id: default_id(domain),
         credentials: source::Source::Files(files),
         source: SourceConfig::Files(Vec::new()),
+        announced: None,
         ranges: ["10.0.0.0/8".parse()].into_iter().flatten().collect(),
         readers: BTreeSet::new(),
         listen: Some(([127, 0, 0, 1], 0).into()),

@@ -10,6 +10,7 @@ use ferrule_identity::{
     Bundles, CertificateError, KeyAlgorithm, KeyError, PrivateKey, RequestError, SigningRequest, SpiffeId,
     SpiffeIdError, TrustBundle, WorkloadCertificate,
 };
+use ferrule_wire::directory::HOST_ACCOUNT;
 
 use crate::authority::{Acknowledgements, Lagging};
 use crate::config::DirectoryConfig;
@@ -96,7 +97,9 @@ impl Reported {
         let unseen = live
             .iter()
             .filter(|id| id.starts_with("spiffe://"))
-            .filter(|id| !reported.contains(id.as_str()) && !self.others.contains(*id));
+            .filter(|id| !reported.contains(id.as_str()) && !self.others.contains(*id))
+            // A host that speaks for its workloads is no proxy; theirs are asked.
+            .filter(|id| !id.ends_with(&format!("/sa/{HOST_ACCOUNT}")));
         lagging.extend(
             unseen.map(|id| format!("{id} (has a live certificate, and no proxy of it has reported)")),
         );

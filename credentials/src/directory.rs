@@ -10,8 +10,8 @@ use ferrule_daemon::dial::{DialError, dial};
 use ferrule_daemon::grpc::{Limits, Status};
 use ferrule_identity::tls::TrustCell;
 use ferrule_identity::{SpiffeId, WorkloadCertificate};
-use ferrule_wire::directory::PROXIES_CALL;
-use ferrule_wire::proto::ferrule::v1::{ProxiesReply, ProxiesRequest, Proxy};
+use ferrule_wire::directory::{ANNOUNCE_CALL, PROXIES_CALL};
+use ferrule_wire::proto::ferrule::v1::{AnnounceReply, AnnounceRequest, ProxiesReply, ProxiesRequest, Proxy};
 use prost::Message as _;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -67,7 +67,34 @@ impl Directories {
         Ok(found.into_values().collect())
     }
 
+    /// Says what runs on this host; the directory at `target` tells what else there is.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub async fn announce(
+        &self,
+        target: SocketAddr,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceReply, DirectoryError> {
+        let reply = self.call(target, ANNOUNCE_CALL, &request.encode_to_vec()).await?;
+        AnnounceReply::decode(reply).map_err(|source| DirectoryError::Answer { target, source })
+    }
+
     async fn ask(&self, target: SocketAddr) -> Result<Vec<Proxy>, DirectoryError> {
+        let reply = self
+            .call(target, PROXIES_CALL, &ProxiesRequest {}.encode_to_vec())
+            .await?;
+        let reply =
+            ProxiesReply::decode(reply).map_err(|source| DirectoryError::Answer { target, source })?;
+        Ok(reply.proxies)
+    }
+
+    async fn call(
+        &self,
+        target: SocketAddr,
+        path: &'static str,
+        request: &[u8],
+    ) -> Result<bytes::Bytes, DirectoryError> {
         let tcp = dial(target, LIMIT)
             .await
             .map_err(|source| DirectoryError::Dial { source })?;
@@ -75,13 +102,10 @@ impl Directories {
         let mut channel = peer::open(tcp, expected, &self.own, trust, &self.clock, LIMITS)
             .await
             .map_err(|source| DirectoryError::Peer { target, source })?;
-        let reply = channel
-            .ask(PROXIES_CALL, &ProxiesRequest {}.encode_to_vec(), LIMIT)
+        channel
+            .ask(path, request, LIMIT)
             .await
-            .map_err(|source| DirectoryError::Call { target, source })?;
-        let reply =
-            ProxiesReply::decode(reply).map_err(|source| DirectoryError::Answer { target, source })?;
-        Ok(reply.proxies)
+            .map_err(|source| DirectoryError::Call { target, source })
     }
 }
 
@@ -123,7 +147,7 @@ pub enum DirectoryError {
         source: PeerError,
     },
     /// It refuses.
-    #[error("the directory at {target} does not say which proxies there are")]
+    #[error("the directory at {target} refuses")]
     Call {
         /// Where.
         target: SocketAddr,

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::acks::Proxies;
+use crate::announced::Announced;
 use crate::config::{Config, SourceConfig};
 use crate::control;
 use crate::gauges::Gauges;
@@ -74,7 +75,10 @@ impl Served {
                     ranges: config.ranges.clone(),
                     ..Mesh::named(config.trust_domain.clone())
                 };
-                let folder = Folder::new(paths.clone(), mesh);
+                let mut folder = Folder::new(paths.clone(), mesh);
+                if let Some(announced) = announced(&config) {
+                    folder = folder.with(announced, surroundings.clock.clone());
+                }
                 Self::start_with(config, folder, surroundings)
             }
             #[cfg(feature = "kubernetes")]
@@ -146,6 +150,7 @@ impl Served {
             proxies: proxies.clone(),
             trust,
             readers: config.readers.clone(),
+            announced: announced(&config),
             gauges,
             clock: clock.clone(),
         };
@@ -227,6 +232,11 @@ impl Served {
         drop(self.admin.take());
         ended
     }
+}
+
+fn announced(config: &Config) -> Option<Announced> {
+    let folder = config.announced.clone()?;
+    Some(Announced::new(folder, config.trust_domain.clone()))
 }
 
 /// The port of the settings, or 15012 on all addresses of both families, of IPv4 alone where there is no IPv6.

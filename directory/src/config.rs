@@ -28,6 +28,8 @@ pub struct Config {
     pub credentials: source::Source,
     /// Where it knows from who lives where and what the rules are.
     pub source: SourceConfig,
+    /// The folder that keeps what other hosts say about their workloads; none where nobody is listened to.
+    pub announced: Option<PathBuf>,
     /// The addresses of the mesh: whoever is unknown there is asked for. Workloads elsewhere are told to everybody.
     pub ranges: Vec<Cidr>,
     /// Who may list the proxies.

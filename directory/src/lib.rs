@@ -5,6 +5,7 @@
 //! (how it all runs).
 
 pub mod acks;
+pub mod announced;
 pub mod app;
 pub mod commands;
 pub mod config;

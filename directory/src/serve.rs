@@ -14,12 +14,17 @@ use ferrule_daemon::https::Peer;
 use ferrule_daemon::logging::Chain;
 use ferrule_identity::tls::TrustCell;
 use ferrule_identity::{CertificateInfo, PeerIdentity, SpiffeId, Timestamp, verify};
-use ferrule_wire::directory::{DELTA_CALL, PROXIES_CALL};
+use ferrule_policy::Joined;
+use ferrule_wire::directory::address::octets;
+use ferrule_wire::directory::{ANNOUNCE_CALL, DELTA_CALL, HOST_ACCOUNT, PROXIES_CALL};
+use ferrule_wire::proto::ferrule::v1::{AnnounceReply, AnnounceRequest, KnownService};
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::acks::Proxies;
+use crate::announced::{Announced, Announcement};
 use crate::gauges::Gauges;
 use crate::picture::Picture;
 use session::Session;
@@ -34,6 +39,8 @@ pub struct Directory {
     pub trust: Arc<TrustCell>,
     /// Who may list the proxies.
     pub readers: BTreeSet<SpiffeId>,
+    /// What other hosts have said; none where nobody is listened to.
+    pub announced: Option<Announced>,
     /// The metrics.
     pub gauges: Gauges,
     /// The time.
@@ -54,6 +61,7 @@ impl Service for Directory {
         match call.path.as_str() {
             DELTA_CALL => Session::run(self, caller, call).await,
             PROXIES_CALL => self.list(&caller, call).await,
+            ANNOUNCE_CALL => self.listen(&caller, call).await,
             _ => Err(Status::new(Code::Unimplemented, "there is no such call here")),
         }
     }
@@ -94,6 +102,57 @@ impl Directory {
         asked.map_err(|_| Status::new(Code::DeadlineExceeded, "no request came"))??;
         let reply = self.proxies.list(self.now()).encode_to_vec();
         call.replies.send(&reply).await
+    }
+
+    /// Takes what a host says about the namespace that its identity names, and tells it which services there are.
+    async fn listen(&self, caller: &Caller, mut call: Call) -> Result<(), Status> {
+        let Some(announced) = &self.announced else {
+            let message = "this directory listens to no other hosts; its setting `announced` makes it";
+            return Err(Status::new(Code::Unimplemented, message));
+        };
+        let id = caller.peer.id();
+        let namespace = match id.namespace_and_account() {
+            Some((namespace, HOST_ACCOUNT)) => namespace,
+            _ => {
+                let message = format!("{id} may not speak for a host: its account is not {HOST_ACCOUNT}");
+                return Err(Status::new(Code::PermissionDenied, message));
+            }
+        };
+        let asked = timeout(FIRST_TIME, call.requests.next()).await;
+        let asked = asked.map_err(|_| Status::new(Code::DeadlineExceeded, "no request came"))??;
+        let Some(asked) = asked else { return Ok(()) };
+        let request = AnnounceRequest::decode(asked)
+            .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
+        let model = self.pictures.borrow().model.clone();
+        let said = Announcement {
+            namespace,
+            host: &request.host,
+            documents: &request.documents,
+            until: caller.peer.lifetime().not_after(),
+        };
+        if let Err(error) = announced.take(said, &model) {
+            let error = Chain(&error).to_string();
+            warn!(
+                host = request.host,
+                namespace, error, "an announcement is refused"
+            );
+            return Err(Status::new(Code::InvalidArgument, error));
+        }
+        let services = model
+            .addresses()
+            .values()
+            .filter_map(|address| match &*address.joined {
+                Joined::Service(service) if service.is_in_mesh => Some(KnownService {
+                    namespace: service.name.namespace.to_string(),
+                    name: service.name.name.to_string(),
+                    addresses: service.addresses.iter().copied().map(octets).collect(),
+                }),
+                _ => None,
+            });
+        let reply = AnnounceReply {
+            services: services.collect(),
+        };
+        call.replies.send(&reply.encode_to_vec()).await
     }
 
     fn now(&self) -> Timestamp {

@@ -28,6 +28,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
             _ => item.non_empty_list(|item| path(&item)).map(SourceConfig::Files),
         })
     });
+    let announced = fields.optional("announced", |item| path(&item));
     let ranges = fields.default("mesh", "{}", |item| item.fields(mesh));
     let readers = fields.optional("readers", |item| item.list(|item| item.checked(SpiffeId::parse)));
     let listen = fields.optional("listen", |item| item.parsed::<SocketAddr>());
@@ -54,6 +55,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         id,
         credentials: credentials?,
         source: source?,
+        announced: announced?,
         ranges: ranges?,
         readers,
         listen: listen?,
