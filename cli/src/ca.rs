@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::arguments::Ca;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::up::control::AUTHORITY_SETTINGS;
 
 pub(crate) fn run(ca: &Ca, context: &Context) -> Result<ExitCode, Failure> {
     let mut line: Vec<OsString> = vec!["ferrule-ca".into()];
@@ -16,7 +17,16 @@ pub(crate) fn run(ca: &Ca, context: &Context) -> Result<ExitCode, Failure> {
     let names_another = names(&ca.arguments, "--data") || names(&ca.arguments, "--config");
     if !wants_help && !names_another {
         let running = context.running()?;
-        line.extend(["--data".into(), running.mesh.ca.folder.into_os_string()]);
+        let settings = running.folder.join(AUTHORITY_SETTINGS);
+        if !settings.is_file() {
+            return Err(Failure::Usage {
+                message: format!(
+                    "the CA of {} is on the mesh's first host; ask there",
+                    running.mesh.trust_domain
+                ),
+            });
+        }
+        line.extend(["--config".into(), settings.into_os_string()]);
     }
     if ca.arguments.is_empty() {
         line.push("--help".into());

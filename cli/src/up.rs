@@ -4,12 +4,15 @@
 //! [`control`] (what it tells the process inside), [`inside`] (which runs everything else), [`parts`] (the processes that
 //! this program becomes), [`space`] with [`netlink`] (their networks), [`watch`] (what is shown).
 
+mod announcer;
 pub(crate) mod arguments;
-mod control;
+pub(crate) mod control;
 mod document;
+mod doors;
 mod edges;
 mod explicit;
 mod inside;
+mod neighbours;
 mod netlink;
 mod outside;
 pub(crate) mod parts;

@@ -98,6 +98,16 @@ impl Places {
         self.state.join("ca")
     }
 
+    /// What the CA is told; commands about it read the same.
+    pub(crate) fn authority_settings(&self) -> PathBuf {
+        self.state.join(AUTHORITY_SETTINGS)
+    }
+
+    /// What other hosts have told the directory about their workloads.
+    pub(super) fn announced(&self) -> PathBuf {
+        self.state.join("announced")
+    }
+
     /// The trust bundle as it was when the mesh started (PEM).
     pub(super) fn bundle(&self) -> PathBuf {
         self.state.join("bundle.pem")
@@ -169,3 +179,6 @@ impl Places {
         self.state.join("logs").join(format!("{part}.log"))
     }
 }
+
+/// The CA's settings, in the mesh's state folder.
+pub(crate) const AUTHORITY_SETTINGS: &str = "ca.yaml";

@@ -1,6 +1,9 @@
 //! Reads the document that an operator writes about a mesh on one machine: kind Mesh.
 
+mod hosts;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,11 +11,18 @@ use ferrule_document::{Document, Fields, Item, Place, Problem, Problems};
 use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_policy::{API_VERSION, Preset};
 
+pub(crate) use hosts::{AuthorityDocument, HostDocument};
+
 /// A mesh as it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct MeshDocument {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) access: Preset,
+    pub(crate) authority: AuthorityDocument,
+    /// Where other hosts reach this one; none where the mesh is on this machine alone.
+    pub(crate) host: Option<HostDocument>,
+    /// The directory of the mesh's first host; none where this is the first one.
+    pub(crate) join: Option<SocketAddr>,
     pub(crate) workloads: Vec<WorkloadDocument>,
 }
 
@@ -95,6 +105,9 @@ fn mesh(fields: &mut Fields<'_>) -> Option<MeshDocument> {
     let kind = fields.required("kind", |item| item.one_of(&[("Mesh", ())]));
     let trust_domain = fields.required("trustDomain", |item| item.checked(TrustDomain::parse));
     let access = fields.default("access", "none", |item| item.parsed::<Preset>());
+    let authority = fields.default("ca", "{}", |item| item.fields(hosts::authority));
+    let host = fields.optional("host", |item| item.fields(hosts::host));
+    let join = fields.optional("join", hosts::join);
     let workloads = fields.required("workloads", |item| {
         item.non_empty_list(|item| {
             let place = item.place().clone();
@@ -103,9 +116,17 @@ fn mesh(fields: &mut Fields<'_>) -> Option<MeshDocument> {
     });
     version?;
     kind?;
+    let (host, join) = (host?, join?);
+    if let Some(fault) = hosts::fault(host.as_ref(), join.as_ref()) {
+        fields.fail(fault);
+        return None;
+    }
     Some(MeshDocument {
         trust_domain: trust_domain?,
         access: access?,
+        authority: authority?,
+        host,
+        join,
         workloads: workloads?,
     })
 }

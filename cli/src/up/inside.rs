@@ -143,13 +143,16 @@ async fn carry(mesh: Arc<Mesh>) -> Result<(), InsideError> {
     }
     let mut servants = JoinSet::new();
     let (leave, left) = watch::channel(false);
-    let authority = authority::start(Arc::clone(&mesh), left.clone()).await;
-    let first = match authority {
-        Ok(keeper) => {
-            servants.spawn(keeper);
-            carry_workloads(&mesh, &mut servants, &left).await
+    let first = if mesh.plan.join.is_some() {
+        carry_workloads(&mesh, &mut servants, &left).await
+    } else {
+        match authority::start(Arc::clone(&mesh), left.clone()).await {
+            Ok(keeper) => {
+                servants.spawn(keeper);
+                carry_workloads(&mesh, &mut servants, &left).await
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     };
     leave.send_replace(true);
     while servants.join_next().await.is_some() {}
@@ -163,7 +166,8 @@ async fn carry_workloads(
     left: &watch::Receiver<bool>,
 ) -> Result<(), InsideError> {
     let mut applications = JoinSet::new();
-    if !has_directory(mesh, servants, left).await {
+    // Where another host is the first one, its directory is asked, by way of the hub.
+    if mesh.plan.join.is_none() && !has_directory(mesh, servants, left).await {
         return Ok(());
     }
     for (number, publisher) in mesh.plan.publishers.iter().enumerate() {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::relay::{ANSWERED, HEAD, NAMES, REFUSED, splice};
+use super::relay::{ANSWERED, HEAD, NAMES, REFUSED, look_after, splice};
 
 /// Serves the socket at `path`, which only this user can reach, until `drain` closes.
 ///
@@ -60,6 +60,7 @@ async fn carry(mut inner: UnixStream) -> io::Result<()> {
     let Ok(outer) = dial(target, LIMIT).await else {
         return inner.write_u8(REFUSED).await;
     };
+    look_after(&outer)?;
     inner.write_u8(ANSWERED).await?;
     splice(inner, outer).await;
     Ok(())

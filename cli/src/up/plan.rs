@@ -1,14 +1,14 @@
 //! Decides what a mesh on one machine consists of: addresses, names, identities, order.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferrule_identity::SpiffeId;
 use serde::{Deserialize, Serialize};
 
-use super::document::{MeshDocument, Restart, WorkloadDocument};
+use super::document::{AuthorityDocument, HostDocument, MeshDocument, Restart, WorkloadDocument};
 use crate::state::Capture;
 
 /// Everything that the processes of a mesh have to know of it. A value that is handed from the supervisor to the
@@ -27,6 +27,26 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<WorkloadPlan>,
     /// Namespaces in which a port is published.
     pub(crate) publishers: Vec<PublisherPlan>,
+    /// What the CA is told beside what it always is.
+    #[serde(default)]
+    pub(crate) authority: AuthorityDocument,
+    /// Where other hosts reach this one.
+    #[serde(default)]
+    pub(crate) host: Option<HostDocument>,
+    /// The first host of the mesh, where this is another.
+    #[serde(default)]
+    pub(crate) join: Option<JoinPlan>,
+}
+
+/// The first host of a mesh, from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinPlan {
+    /// What the CA calls this host; the names of its workloads end with it.
+    pub(crate) name: String,
+    /// Where the CA listens.
+    pub(crate) authority: SocketAddr,
+    /// Where the directory listens.
+    pub(crate) directory: SocketAddr,
 }
 
 /// A workload with all its copies.
@@ -59,6 +79,17 @@ pub(crate) struct ReplicaPlan {
     /// Counted from 0 over all workloads.
     pub(crate) number: u32,
     pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// A port of a copy, and where other hosts reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The copy.
+    pub(crate) number: u32,
+    /// Within this host.
+    pub(crate) target: SocketAddr,
+    /// From elsewhere.
+    pub(crate) at: SocketAddr,
 }
 
 /// A command that tells whether a workload is ready.
@@ -111,6 +142,7 @@ impl Plan {
             capture,
             ipv6,
             loopback,
+            block: mesh.host.map(|host| host.block),
         };
         let order = mesh.start_order().unwrap_or_default();
         let mut workloads = Vec::new();
@@ -141,7 +173,33 @@ impl Plan {
             loopback,
             workloads,
             publishers: publishers(mesh)?,
+            authority: mesh.authority,
+            host: mesh.host,
+            join: None,
         })
+    }
+
+    /// Where other hosts reach each port of each copy, the copies in the order of [`replicas`](Self::replicas); nothing
+    /// where there are none.
+    ///
+    /// # Errors
+    /// When there are more ports of workloads than ports of the host.
+    pub(crate) fn reached_at(&self) -> Result<Vec<Reached>, PlanError> {
+        let Some(host) = self.host else {
+            return Ok(Vec::new());
+        };
+        let all = self
+            .replicas()
+            .flat_map(|(workload, replica)| workload.ports.iter().map(move |port| (replica, *port)));
+        let reached = all.enumerate().map(|(at, (replica, port))| {
+            let at = u16::try_from(at).ok().and_then(|at| host.ports.checked_add(at));
+            Some(Reached {
+                number: replica.number,
+                target: SocketAddr::new(*replica.addresses.first()?, port),
+                at: SocketAddr::new(host.address, at?),
+            })
+        });
+        reached.collect::<Option<_>>().ok_or(PlanError::TooManyPorts)
     }
 
     /// The addresses that only the mesh uses.
@@ -164,6 +222,12 @@ impl Plan {
         changed
     }
 
+    /// The namespaces of the workloads, each once.
+    pub(crate) fn namespaces(&self) -> BTreeSet<&str> {
+        let all = self.workloads.iter();
+        all.map(|workload| workload.namespace.as_str()).collect()
+    }
+
     /// Every copy of every workload, with its workload, in the order of starting.
     pub(crate) fn replicas(&self) -> impl Iterator<Item = (&WorkloadPlan, &ReplicaPlan)> {
         self.workloads
@@ -179,6 +243,12 @@ impl WorkloadPlan {
             0 => format!("{}.{}", self.name, self.namespace),
             copy => format!("{}.{}#{copy}", self.name, self.namespace),
         }
+    }
+
+    /// What the mesh calls a copy: on a host that has joined it, with that host's name.
+    pub(crate) fn known_as(&self, replica: &ReplicaPlan, join: Option<&JoinPlan>) -> String {
+        let slug = self.slug(replica);
+        join.map_or_else(|| slug.clone(), |join| format!("{slug}.{}", join.name))
     }
 
     /// What files and sockets of a copy are called.
@@ -263,6 +333,8 @@ struct Addresses {
     capture: Capture,
     ipv6: bool,
     loopback: u8,
+    /// This host's share where the mesh may have several.
+    block: Option<u8>,
 }
 
 impl Addresses {
@@ -274,10 +346,10 @@ impl Addresses {
     }
 
     fn workload(&self, number: u32) -> Result<Vec<IpAddr>, PlanError> {
-        let host = u16::try_from(number)
+        let number = u16::try_from(number)
             .ok()
             .and_then(|number| number.checked_add(FIRST));
-        let host = host.filter(|host| *host < SERVICES).ok_or(PlanError::TooMany)?;
+        let host = self.shared(number).ok_or(PlanError::TooMany)?;
         Ok(match self.capture {
             Capture::Explicit => vec![at(Ipv4Addr::new(127, self.loopback, 0, 0), host).into()],
             Capture::Transparent => self.both(host),
@@ -285,14 +357,24 @@ impl Addresses {
     }
 
     fn service(&self, number: usize) -> Result<Vec<IpAddr>, PlanError> {
-        let host = u16::try_from(number)
-            .ok()
-            .and_then(|number| number.checked_add(SERVICES));
+        let number = u16::try_from(number).ok();
+        let host = self.shared(number).map(|host| host | SERVICES);
         let host = host.filter(|host| *host < u16::MAX).ok_or(PlanError::TooMany)?;
         Ok(match self.capture {
             Capture::Explicit => Vec::new(),
             Capture::Transparent => self.both(host),
         })
+    }
+
+    /// Address `number` of this host's share, of those below the services'.
+    fn shared(&self, number: Option<u16>) -> Option<u16> {
+        match self.block {
+            None => number.filter(|number| *number < SERVICES),
+            Some(block) => {
+                let number = number.filter(|number| *number < BLOCK)?;
+                Some(u16::from(block) * BLOCK + number)
+            }
+        }
     }
 
     fn both(&self, host: u16) -> Vec<IpAddr> {
@@ -327,12 +409,22 @@ const FIRST: u16 = 16;
 /// The first service; workloads stay below.
 const SERVICES: u16 = 0x8000;
 
+/// The addresses of one host of a mesh that may have several.
+const BLOCK: u16 = 1024;
+
 /// Why a mesh cannot be planned.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
     /// The ranges are used up.
-    #[error("one machine has room for {} workloads", SERVICES - FIRST)]
+    #[error(
+        "one machine has room for {} workloads, and for {} where the mesh has other hosts",
+        SERVICES - FIRST,
+        BLOCK - FIRST
+    )]
     TooMany,
+    /// More ports than the host has.
+    #[error("there are more ports of workloads than ports of the host above `host.ports`")]
+    TooManyPorts,
     /// A name that fits no identity.
     #[error("{account} in {namespace} makes no identity")]
     Identity {

@@ -1,11 +1,12 @@
 //! Carries the connections of published ports from the machine's loopback into the mesh.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrule_daemon::drain::Drain;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -31,12 +32,27 @@ where
     let _ = copy_bidirectional(&mut one, &mut other).await;
 }
 
-/// Listens on `port` of the machine's loopback.
+/// Lets a connection end when the other machine is not heard of any more: a relay has nothing to say by itself, so that
+/// it would never find out.
 ///
 /// # Errors
-/// When the port is taken.
-pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+/// When the connection has ended already.
+pub(super) fn look_after(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let questions = TcpKeepalive::new()
+        .with_time(SILENCE)
+        .with_interval(AGAIN)
+        .with_retries(QUESTIONS);
+    socket.set_tcp_keepalive(&questions)?;
+    socket.set_tcp_user_timeout(Some(UNHEARD))
+}
+
+/// Listens at `at`.
+///
+/// # Errors
+/// When the port is taken, or the address is not this machine's.
+pub(super) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(at)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
@@ -72,9 +88,22 @@ async fn carry(stream: TcpStream, mesh: PathBuf, target: SocketAddr) {
         return;
     };
     let head = format!("{:<HEAD$}", target.to_string());
-    if stream.set_nodelay(true).is_ok() && inner.write_all(head.as_bytes()).await.is_ok() {
+    if stream.set_nodelay(true).is_ok()
+        && look_after(&stream).is_ok()
+        && inner.write_all(head.as_bytes()).await.is_ok()
+    {
         splice(stream, inner).await;
     }
 }
 
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// After so much silence the other machine is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(10);
+
+const AGAIN: Duration = Duration::from_secs(5);
+
+const QUESTIONS: u32 = 3;
+
+/// How long what was sent may stay unanswered.
+const UNHEARD: Duration = Duration::from_secs(25);

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::control::Places;
 use super::explicit;
-use super::plan::{PUBLISHER, Plan, PublisherPlan, ReplicaPlan, WorkloadPlan};
+use super::neighbours::Known;
+use super::plan::{PUBLISHER, Plan, PlanError, PublisherPlan, ReplicaPlan, WorkloadPlan};
 use crate::state::Capture;
 
 /// The settings of a copy's sidecar. JSON is YAML.
@@ -18,11 +20,12 @@ pub(super) fn sidecar(
     places: &Places,
 ) -> String {
     let mut settings = common(plan, places);
-    let own = json!({
-        "namespace": workload.namespace, "name": workload.slug(replica),
+    let mut own = json!({
+        "namespace": workload.namespace, "name": workload.known_as(replica, plan.join.as_ref()),
         "service_account": workload.service_account, "labels": workload.labels,
         "addresses": replica.addresses,
     });
+    put_node(&mut own, plan);
     put(&mut settings, "workload", own);
     put(&mut settings, "admin", admin(&places.control(replica)));
     match plan.capture {
@@ -49,7 +52,12 @@ pub(super) fn sidecar(
 /// The settings of the sidecar that speaks for the callers of a namespace's published ports.
 pub(super) fn publisher(plan: &Plan, number: usize, publisher: &PublisherPlan, places: &Places) -> String {
     let mut settings = common(plan, places);
-    let own = json!({ "namespace": publisher.namespace, "name": PUBLISHER, "service_account": PUBLISHER });
+    let name = match &plan.join {
+        None => PUBLISHER.to_owned(),
+        Some(join) => format!("{PUBLISHER}.{}", join.name),
+    };
+    let mut own = json!({ "namespace": publisher.namespace, "name": name, "service_account": PUBLISHER });
+    put_node(&mut own, plan);
     put(&mut settings, "workload", own);
     put(&mut settings, "admin", admin(&places.publisher_control(number)));
     let upstreams: Vec<Value> = publisher
@@ -125,17 +133,60 @@ pub(super) fn directory_address(plan: &Plan) -> SocketAddr {
     SocketAddr::new(authority_address(plan).ip(), DIRECTORY)
 }
 
+/// Says which host of the mesh this is: by the address at which the others reach it.
+fn put_node(settings: &mut Value, plan: &Plan) {
+    if let Some(host) = plan.host {
+        put(settings, "node", host.address.to_string().into());
+    }
+}
+
+/// The settings of the CA, whose directory this machine's commands reach at `directory`.
+pub(super) fn authority(plan: &Plan, places: &Places, directory: SocketAddr) -> String {
+    let address = authority_address(plan);
+    let host = plan.host.map(|host| host.address.to_string());
+    // The first is the one that join tokens name.
+    let names = host.into_iter().chain([
+        address.ip().to_string(),
+        "127.0.0.1".to_owned(),
+        "localhost".to_owned(),
+    ]);
+    let mut settings = json!({
+        "trust_domain": plan.trust_domain,
+        "data": places.authority(),
+        "listen": address.to_string(),
+        "serving": { "names": names.collect::<Vec<_>>() },
+        // Nobody on this machine needs another port for what `ferrule ca status` tells.
+        "admin": { "enabled": false },
+        "directory": { "addresses": [directory.to_string()] },
+    });
+    let seconds = |duration: Duration| format!("{}s", duration.as_secs());
+    if let Some(lifetime) = plan.authority.leaf_lifetime {
+        put(
+            &mut settings,
+            "leaf",
+            json!({ "default_lifetime": seconds(lifetime) }),
+        );
+    }
+    if let Some(hint) = plan.authority.refresh_hint {
+        put(&mut settings, "bundle", json!({ "refresh_hint": seconds(hint) }));
+    }
+    settings.to_string()
+}
+
 /// The settings of the directory.
 pub(super) fn directory(plan: &Plan, places: &Places) -> String {
-    json!({
+    let mut settings = json!({
         "trust_domain": plan.trust_domain,
         "credentials": credentials(plan, places),
         "source": { "files": [places.known()] },
         "mesh": { "ranges": plan.ranges() },
         "listen": directory_address(plan).to_string(),
         "admin": admin(&places.directory_control()),
-    })
-    .to_string()
+    });
+    if plan.host.is_some() {
+        put(&mut settings, "announced", json!(places.announced()));
+    }
+    settings.to_string()
 }
 
 fn credentials(plan: &Plan, places: &Places) -> Value {
@@ -146,16 +197,44 @@ fn credentials(plan: &Plan, places: &Places) -> Value {
 }
 
 /// Who lives where, for the sidecars: a Workload for each copy, a Service for each workload. JSON is YAML.
-pub(super) fn places(plan: &Plan) -> String {
+///
+/// # Errors
+/// When there are more ports of workloads than ports of the host.
+pub(super) fn places(plan: &Plan) -> Result<String, PlanError> {
+    let all = plan.namespaces().into_iter();
+    let texts: Result<Vec<String>, PlanError> = all.map(|namespace| places_of(plan, namespace)).collect();
+    Ok(texts?.join("---\n"))
+}
+
+/// The same for one namespace.
+///
+/// # Errors
+/// When there are more ports of workloads than ports of the host.
+pub(super) fn places_of(plan: &Plan, namespace: &str) -> Result<String, PlanError> {
     let mut documents = Vec::new();
-    for workload in &plan.workloads {
+    let reached = plan.reached_at()?;
+    for workload in plan
+        .workloads
+        .iter()
+        .filter(|workload| workload.namespace == namespace)
+    {
         let mut labels = workload.labels.clone();
         labels.insert(LABEL.to_owned(), workload.name.clone());
         for replica in &workload.replicas {
+            let mut spec =
+                json!({ "serviceAccount": workload.service_account, "addresses": replica.addresses });
+            if plan.host.is_some() {
+                put_node(&mut spec, plan);
+                let own = reached.iter().filter(|reached| reached.number == replica.number);
+                let published =
+                    own.map(|reached| json!({ "port": reached.target.port(), "at": reached.at.to_string() }));
+                put(&mut spec, "published", published.collect());
+            }
+            let name = workload.known_as(replica, plan.join.as_ref());
             documents.push(json!({
                 "apiVersion": ferrule_policy::API_VERSION, "kind": "Workload",
-                "metadata": { "namespace": workload.namespace, "name": workload.slug(replica), "labels": labels },
-                "spec": { "serviceAccount": workload.service_account, "addresses": replica.addresses },
+                "metadata": { "namespace": workload.namespace, "name": name, "labels": labels },
+                "spec": spec,
             }));
         }
         if !workload.ports.is_empty() {
@@ -175,7 +254,7 @@ pub(super) fn places(plan: &Plan) -> String {
         }
     }
     let texts: Vec<String> = documents.iter().map(|document| format!("{document}\n")).collect();
-    texts.join("---\n")
+    Ok(texts.join("---\n"))
 }
 
 /// Where the names for workloads of `namespace` lie.
@@ -183,17 +262,29 @@ pub(super) fn hosts_file(places: &Places, namespace: &str) -> PathBuf {
     places.run().join(format!("hosts-{namespace}"))
 }
 
-/// The names that a workload of `namespace` may use, in the form of hosts(5), behind what the machine's own file says.
-pub(super) fn hosts(plan: &Plan, namespace: &str, machine: &str) -> String {
+/// The names that a workload of `namespace` may use, in the form of hosts(5), behind what the machine's own file says:
+/// those of this host's services and of `others`, whose addresses count where both have one.
+pub(super) fn hosts(plan: &Plan, namespace: &str, machine: &str, others: &[Known]) -> String {
     let mut text = format!("{}\n# The mesh {}\n", machine.trim_end(), plan.trust_domain);
-    for workload in &plan.workloads {
-        let full = format!("{}.{}", workload.name, workload.namespace);
-        let names = if workload.namespace == namespace {
-            format!("{full} {}", workload.name)
+    let own = plan
+        .workloads
+        .iter()
+        .map(|workload| (&workload.namespace, &workload.name, &workload.service))
+        .filter(|(of, name, _)| {
+            let is_same = |known: &Known| (&known.namespace, &known.name) == (*of, *name);
+            !others.iter().any(is_same)
+        });
+    let others = others
+        .iter()
+        .map(|known| (&known.namespace, &known.name, &known.addresses));
+    for (of, name, addresses) in own.chain(others) {
+        let full = format!("{name}.{of}");
+        let names = if of == namespace {
+            format!("{full} {name}")
         } else {
             full
         };
-        for address in &workload.service {
+        for address in addresses {
             text.push_str(&format!("{address} {names}\n"));
         }
     }

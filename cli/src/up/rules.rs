@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ferrule_document::{Document, Limits, Place, Problem, Problems};
 use ferrule_identity::TrustDomain;
-use ferrule_policy::{Mesh, PolicyDocument, compile};
+use ferrule_policy::{Mesh, PolicyDocument, Preset, compile};
 
 use super::document::MeshDocument;
 
@@ -121,9 +121,14 @@ impl Texts {
             let message = "there is no document of kind Mesh";
             problems.add(Problem::new(Place::whole(name), "", message));
         }
-        let Some((mesh, _)) = first else {
+        let Some((mesh, place)) = first else {
             return Err(problems);
         };
+        if mesh.join.is_some() && (!policies.is_empty() || mesh.access != Preset::None) {
+            let message = "the rules of a mesh lie with its first host: take `access` and the rules out of this file and \
+                           its policies/";
+            problems.add(Problem::new(place, "join", message));
+        }
         match compile(&policies, self.mesh(mesh.trust_domain.clone())) {
             Ok(policy) => problems.into_result(Described {
                 mesh,

@@ -1,26 +1,32 @@
 //! Runs a mesh from outside: reads its files, starts the process inside, watches, stops, tidies up.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ExitCode, Stdio};
 use std::time::Duration;
 
+use ferrule_credentials::join::Host;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::drain::Drain;
+use ferrule_daemon::logging::Chain;
 use ferrule_daemon::signals::Signals;
+use ferrule_identity::Timestamp;
 use nix::unistd::geteuid;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::announcer::{Announcer, News};
 use super::control::{Event, Order, Places, Start};
-use super::plan::{Machine, Plan};
+use super::neighbours::Neighbours;
+use super::plan::{JoinPlan, Machine, Plan, PlanError};
 use super::rules::{self, Described, Sources, Texts};
 use super::watch::Watch;
-use super::{outside, parts, probe, relay, render, running};
+use super::{doors, outside, parts, probe, render, running};
 use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
 use crate::state::Capture;
@@ -77,11 +83,25 @@ impl Supervisor<'_> {
             );
         }
         let places = self.places(&described)?;
+        if plan.host.is_some() && capture == Capture::Explicit {
+            return Err(Failure::Missing {
+                message: "a mesh of several hosts needs connections to be captured, on each of them"
+                    .to_owned(),
+            });
+        }
+        let host = match described.mesh.join {
+            None => None,
+            Some(directory) => {
+                let host = joined(&places, &plan)?;
+                plan.join = Some(first_host(&host, directory)?);
+                Some(host)
+            }
+        };
         prepare(&plan, &places, &described, &texts)
             .map_err(Failure::could_not("prepare the state folder"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::could_not("start"))?;
-        let ended = runtime.block_on(self.carry(&plan, &places, texts));
+        let ended = runtime.block_on(self.carry(&plan, &places, texts, host));
         running::remove(&places);
         runtime.shutdown_background();
         ended
@@ -110,30 +130,29 @@ impl Supervisor<'_> {
         Ok(Places::new(&state))
     }
 
-    async fn carry(&self, plan: &Plan, places: &Places, texts: Texts) -> Result<ExitCode, Failure> {
+    async fn carry(
+        &self,
+        plan: &Plan,
+        places: &Places,
+        texts: Texts,
+        host: Option<Host>,
+    ) -> Result<ExitCode, Failure> {
         let mut signals = Signals::system().map_err(Failure::could_not("listen for signals"))?;
         let relays = Drain::new();
-        for publisher in &plan.publishers {
-            for port in &publisher.ports {
-                let listener = relay::listen(port.at).map_err(Failure::could_not(format!(
-                    "publish port {} on 127.0.0.1",
-                    port.at
-                )))?;
-                relay::serve(
-                    listener,
-                    places.relay_in(),
-                    render::publish_door(plan, port.at),
-                    &relays,
-                );
-            }
-        }
         outside::serve(&places.relay_out(), &relays)
             .map_err(Failure::could_not("open the way out of the mesh"))?;
-        let authority = authority_door(plan, places, &relays)?;
+        let doors = doors::open(plan, places, &relays)?;
+        if plan.join.is_none() {
+            let settings = render::authority(plan, places, doors.directory);
+            rules::replace(&places.authority_settings(), settings.as_bytes())
+                .map_err(Failure::could_not("write the CA's settings"))?;
+        }
         let part = match plan.capture {
             Capture::Transparent => ["root", "inside"].as_slice(),
             Capture::Explicit => ["inside"].as_slice(),
         };
+        let mut announcer = announcer(plan, host.as_ref(), &relays)?;
+        let mut neighbours = Neighbours::default();
         let mut inside = Inside::start(part, plan, places)?;
         let mut watch = Watch::new(plan, places, self.context, self.sources.clone(), texts);
         let mut ticks = interval(TICK);
@@ -150,7 +169,7 @@ impl Supervisor<'_> {
                             let surroundings = running::Surroundings {
                                 mesh_file: &self.mesh_file,
                                 rules: self.sources.paths(),
-                                authority,
+                                authority: doors.authority,
                                 started: *started.get_or_insert_with(|| Clock::system().unix()),
                                 inside: match plan.capture {
                                     Capture::Transparent => running::inside_of(inside.child.id()),
@@ -166,7 +185,16 @@ impl Supervisor<'_> {
                 _ = ticks.tick() => {
                     watch.ask().await;
                     watch.tick()?;
+                    neighbours
+                        .look(plan, places)
+                        .map_err(Failure::could_not("write the names of other hosts' services"))?;
                 }
+                news = next(&mut announcer) => match news {
+                    News::Services(services) => neighbours
+                        .take(services, plan, places)
+                        .map_err(Failure::could_not("write the names of other hosts' services"))?,
+                    News::Notice(text) => watch.event(&Event::Notice(text))?,
+                },
                 _ = signals.next() => {
                     asked += 1;
                     watch.stopping(asked)?;
@@ -175,6 +203,9 @@ impl Supervisor<'_> {
             }
         }
         watch.tick()?;
+        if let Some(announcer) = &announcer {
+            announcer.leave().await;
+        }
         relays.cut_now();
         let status = inside
             .child
@@ -191,22 +222,6 @@ impl Supervisor<'_> {
             }),
         }
     }
-}
-
-/// Where this machine's programs reach the CA: in namespaces of its own by way of a port of this machine's loopback.
-fn authority_door(plan: &Plan, places: &Places, relays: &Drain) -> Result<SocketAddr, Failure> {
-    let inner = render::authority_address(plan);
-    if plan.capture == Capture::Explicit {
-        return Ok(inner);
-    }
-    let failed = || Failure::could_not("open a way to the CA on 127.0.0.1");
-    // Its usual port, or any where somebody else has that.
-    let listener = relay::listen(inner.port())
-        .or_else(|_| relay::listen(0))
-        .map_err(failed())?;
-    let outer = listener.local_addr().map_err(failed())?;
-    relay::serve(listener, places.relay_in(), inner, relays);
-    Ok(outer)
 }
 
 /// The second byte of loopback addresses that no other mesh uses, with the listener that keeps others from them. Of use
@@ -282,6 +297,52 @@ impl Inside {
     }
 }
 
+/// Who this host is in the mesh that it has joined.
+fn joined(places: &Places, plan: &Plan) -> Result<Host, Failure> {
+    let now = Timestamp::from_unix(Clock::system().unix());
+    Host::read(&places.host(), now).map_err(|error| Failure::Usage {
+        message: format!(
+            "this host has not joined {} ({}); join first: ferrule join TOKEN",
+            plan.trust_domain,
+            Chain(&error)
+        ),
+    })
+}
+
+fn first_host(host: &Host, directory: SocketAddr) -> Result<JoinPlan, Failure> {
+    let named = host.addresses.first().map(String::as_str).unwrap_or_default();
+    let found = named.to_socket_addrs();
+    let found = found.map_err(Failure::could_not(format!("find the address of the CA {named}")))?;
+    let authority = found.into_iter().next().ok_or_else(|| Failure::Missing {
+        message: format!("the CA {named} has no address"),
+    })?;
+    Ok(JoinPlan {
+        name: host.name.clone(),
+        authority,
+        directory,
+    })
+}
+
+/// Who speaks for this host, where it is not the first one.
+fn announcer(plan: &Plan, host: Option<&Host>, relays: &Drain) -> Result<Option<Announcer>, Failure> {
+    let (Some(host), Some(join)) = (host, &plan.join) else {
+        return Ok(None);
+    };
+    let mut documents = BTreeMap::new();
+    for namespace in plan.namespaces() {
+        let text = render::places_of(plan, namespace).map_err(Failure::could_not("tell who lives here"))?;
+        documents.insert(namespace.to_owned(), text);
+    }
+    Announcer::start(host, join, documents, relays).map(Some)
+}
+
+async fn next(announcer: &mut Option<Announcer>) -> News {
+    match announcer {
+        Some(announcer) => announcer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Makes the folders and files that the parts find at their start.
 fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -> Result<(), PrepareError> {
     let make = |path: PathBuf| {
@@ -299,13 +360,7 @@ fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -
     }
     make(places.state.join("logs"))?;
     let machine = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let mut namespaces: Vec<&str> = plan
-        .workloads
-        .iter()
-        .map(|workload| workload.namespace.as_str())
-        .collect();
-    namespaces.sort_unstable();
-    namespaces.dedup();
+    let namespaces = plan.namespaces();
     let write = |path: PathBuf, text: String| {
         rules::replace(&path, text.as_bytes()).map_err(|source| PrepareError::Write { path, source })
     };
@@ -313,11 +368,12 @@ fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -
         make(places.state.join("logs").join(namespace))?;
         write(
             render::hosts_file(places, namespace),
-            render::hosts(plan, namespace, &machine),
+            render::hosts(plan, namespace, &machine, &[]),
         )?;
     }
     write(places.resolvers(), render::resolvers_file(plan))?;
-    write(places.known().join("places.yaml"), render::places(plan))?;
+    let known = render::places(plan).map_err(|source| PrepareError::Plan { source })?;
+    write(places.known().join("places.yaml"), known)?;
     let preset = described.mesh.access.documents(namespaces);
     if !preset.is_empty() {
         write(places.known().join("access.yaml"), preset)?;
@@ -345,6 +401,12 @@ enum PrepareError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Who lives where.
+    #[error("cannot tell who lives where")]
+    Plan {
+        /// Why.
+        source: PlanError,
     },
     /// The rules.
     #[error("cannot hand the rules on")]

@@ -3,5 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod explicit;
+mod hosts;
+mod load;
 mod mesh;
+mod outage;
+mod rotation;
 mod transparent;

@@ -7,9 +7,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use ferrule_tests::netns::Host;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -17,7 +19,7 @@ use tempfile::TempDir;
 /// A mesh that runs, or has run.
 pub(crate) struct Mesh {
     pub(crate) folder: TempDir,
-    child: Child,
+    child: Option<Child>,
     lines: Arc<(Mutex<Vec<String>>, Condvar)>,
     /// A variable of every process of the mesh, and of nobody else.
     marker: String,
@@ -34,41 +36,63 @@ impl Mesh {
 
     /// Runs the mesh of `text` as user `id`.
     pub(crate) fn start_as(id: Option<u32>, text: &str, capture: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("mesh.yaml"), text).unwrap();
+        let mut mesh = Self::prepared(text);
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_ferrule"));
         if let Some(id) = id {
+            let folder = mesh.folder.path();
             // The folder that this was built in may be one that only its owner enters.
-            let copy = folder.path().join("ferrule");
+            let copy = folder.join("ferrule");
             fs::copy(&program, &copy).unwrap();
             program = copy;
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(folder.path(), Some(id), Some(id)).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(folder, Some(id), Some(id)).unwrap();
         }
-        let marker = format!("UP_TEST={}", folder.path().display());
-        let mut command = Command::new(program);
-        command
-            .args(["up", "--capture", capture, "mesh.yaml"])
-            .current_dir(folder.path())
-            .env("FERRULE_STATE", folder.path().join("state"))
-            .env("UP_TEST", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = mesh.prepare(Command::new(program));
         if let Some(id) = id {
             command.uid(id).gid(id);
         }
-        let mut child = command.spawn().unwrap();
-        let lines: Arc<(Mutex<Vec<String>>, Condvar)> = Arc::default();
-        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        follow(out, Arc::clone(&lines));
-        follow(errors, Arc::clone(&lines));
+        mesh.run(command.args(["up", "--capture", capture]));
+        mesh
+    }
+
+    /// The mesh of `text`, which does not run yet.
+    pub(crate) fn prepared(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mesh.yaml"), text).unwrap();
         Self {
+            marker: format!("UP_TEST={}", folder.path().display()),
             folder,
-            child,
-            lines,
-            marker,
+            child: None,
+            lines: Arc::default(),
         }
+    }
+
+    /// The program, with this mesh's state, on a host of its own.
+    pub(crate) fn command_on(&self, host: &Host) -> Command {
+        self.prepare(host.command(env!("CARGO_BIN_EXE_ferrule")))
+    }
+
+    fn prepare(&self, mut command: Command) -> Command {
+        command
+            .current_dir(self.folder.path())
+            .env("FERRULE_STATE", self.folder.path().join("state"))
+            .env("UP_TEST", self.folder.path());
+        command
+    }
+
+    /// Runs the mesh by `command`, which lacks only the file.
+    pub(crate) fn run(&mut self, command: &mut Command) {
+        let mut child = command
+            .arg("mesh.yaml")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        follow(out, Arc::clone(&self.lines));
+        follow(errors, Arc::clone(&self.lines));
+        self.child = Some(child);
     }
 
     /// Waits for a line with `text` in it.
@@ -111,7 +135,7 @@ impl Mesh {
     pub(crate) fn end(&mut self) -> ExitStatus {
         let end = Instant::now() + LIMIT;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < end, "it does not end:\n{}", self.text());
@@ -122,11 +146,11 @@ impl Mesh {
     /// Ends the process that the user sees as nothing should.
     pub(crate) fn kill(&mut self) {
         kill(self.pid(), Signal::SIGKILL).unwrap();
-        self.child.wait().unwrap();
+        self.child.as_mut().unwrap().wait().unwrap();
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(self.child.as_ref().unwrap().id().cast_signed())
     }
 
     /// The state folder.
@@ -136,28 +160,54 @@ impl Mesh {
 
     /// The processes of the mesh: their ids and command lines.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environ
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == self.marker.as_bytes())
-            {
-                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
-            }
-        }
-        found
+        processes(&self.marker)
+    }
+
+    /// The first process of the mesh whose command line has `text` in it.
+    pub(crate) fn process_with(&self, text: &str) -> i32 {
+        let all = self.processes();
+        let (pid, _) = all.iter().find(|(_, line)| line.contains(text)).unwrap();
+        *pid
     }
 
     /// Ends one process of the mesh, the first whose command line has `text` in it.
     pub(crate) fn kill_one(&self, text: &str) {
-        let all = self.processes();
-        let (pid, _) = all.iter().find(|(_, line)| line.contains(text)).unwrap();
-        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(self.process_with(text)), Signal::SIGKILL).unwrap();
+    }
+
+    /// Kills the processes of the mesh whose command lines have one of `parts` in them, and whatever comes in their
+    /// place, as soon as it is seen.
+    pub(crate) fn held_down(&self, parts: &[&str]) -> Outage {
+        let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        let marker = self.marker.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let killer = std::thread::spawn(move || {
+            let mut kills = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for (pid, line) in processes(&marker) {
+                    if parts.iter().any(|part| line.contains(part)) {
+                        kills += usize::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            kills
+        });
+        Outage { stop, killer }
+    }
+
+    /// What `ferrule` says, on both outputs, about this mesh.
+    pub(crate) fn ferrule(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        let done = Command::new(env!("CARGO_BIN_EXE_ferrule"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("FERRULE_STATE", self.folder.path().join("state"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status, String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Waits until no process is left, and holds that no mount is left either.
@@ -176,12 +226,46 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         for (pid, _) in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Processes that are killed as soon as they are seen.
+pub(crate) struct Outage {
+    stop: Arc<AtomicBool>,
+    killer: std::thread::JoinHandle<usize>,
+}
+
+impl Outage {
+    /// Lets them live; how many were killed.
+    pub(crate) fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.killer.join().unwrap()
+    }
+}
+
+fn processes(marker: &str) -> Vec<(i32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == marker.as_bytes())
+        {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    found
 }
 
 /// Waits until `done`; `seen` says what is there instead.

@@ -1,10 +1,11 @@
 //! Where connections are captured: edges, rules, outages, and what workloads can see of the machine.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
+use super::load::Open;
 use super::mesh::{Mesh, allow_publish, free_port, get, head, shop, wait};
 
 /// Runs the shop as user `id`, and everything that a newcomer sees.
@@ -76,6 +77,9 @@ fn is_served(port: u16) -> bool {
     get(port, "/items").starts_with("HTTP/1.1 200")
 }
 
+/// In the line about the end of a connection that was allowed when it began.
+const DENIED_WHILE_OPEN: &str = r#""verdict":"allow","rule":"shop/store rule 1","reason":"denied""#;
+
 #[test]
 #[ignore = "needs nft and namespaces: tests/run"]
 fn a_rule_that_is_edited_takes_effect_within_two_seconds_and_a_broken_one_never() {
@@ -84,15 +88,32 @@ fn a_rule_that_is_edited_takes_effect_within_two_seconds_and_a_broken_one_never(
     let (mut mesh, text) = store("edited.example", port, &rule);
     wait(|| is_served(port), || mesh.text());
     let file = mesh.folder.path().join("mesh.yaml");
+    let log = mesh.state("edited.example").join("logs/shop/store-0.proxy.log");
 
-    fs::write(&file, &text).unwrap();
-    let edited = Instant::now();
-    wait(|| !is_served(port), || mesh.text());
-    let took = edited.elapsed();
-    fs::write(&file, text.clone() + &rule).unwrap();
-    wait(|| is_served(port), || mesh.text());
-    // Each try is a connection of its own; what remains is the time of the change, and of a crowded machine.
-    assert!(took.as_secs() < 5, "{took:?}");
+    let mut slowest = Duration::ZERO;
+    for _ in 0..5 {
+        let mut open = Open::new(port);
+        open.say("GET /items HTTP/1.1");
+        let count = || {
+            fs::read_to_string(&log)
+                .unwrap()
+                .matches(DENIED_WHILE_OPEN)
+                .count()
+        };
+        let before = count();
+        fs::write(&file, &text).unwrap();
+        let edited = Instant::now();
+        // Through two sidecars, and idle.
+        open.ended();
+        slowest = slowest.max(edited.elapsed());
+        wait(|| count() > before, || fs::read_to_string(&log).unwrap());
+        wait(|| !is_served(port), || mesh.text());
+        fs::write(&file, text.clone() + &rule).unwrap();
+        wait(|| is_served(port), || mesh.text());
+    }
+    println!("figure: an open connection ended {slowest:?} after the edit at the latest");
+    // Of the two seconds it needs one; what remains is that of a crowded machine.
+    assert!(slowest.as_secs() < 5, "{slowest:?}");
 
     let seen = mesh.count();
     fs::write(&file, text + &rule.replace("action: allow", "action: alow")).unwrap();

@@ -90,18 +90,8 @@ fn spawn(mesh: &Mesh) -> Result<Child, ProcessError> {
     };
     let log = process::log(&path).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
-    let address = render::authority_address(&mesh.plan);
-    let mut command = parts::command(mesh.is_tied(), "ca", ["serve", "--trust-domain"]);
-    command
-        .arg(&mesh.plan.trust_domain)
-        .arg("--data")
-        .arg(mesh.places.authority());
-    command.arg("--listen").arg(address.to_string());
-    for name in [address.ip().to_string().as_str(), "127.0.0.1", "localhost"] {
-        command.args(["--name", name]);
-    }
-    // Nobody on this machine needs another port for what `ferrule ca status` tells.
-    command.env("FERRULE_CA__ADMIN__ENABLED", "false");
+    let mut command = parts::command(mesh.is_tied(), "ca", ["serve", "--config"]);
+    command.arg(mesh.places.authority_settings());
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     process::spawn(command, None)
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::Mesh;
 use crate::up::plan::Plan;
 use crate::up::relay::{ANSWERED, HEAD, NAMES, splice};
+use crate::up::render;
 
 /// Redirects what passes through the hub, and carries it and the questions for names until `drain` closes.
 ///
@@ -32,7 +33,20 @@ pub(super) fn serve(mesh: &Arc<Mesh>, drain: &Drain) -> io::Result<()> {
     let listener = std::net::TcpListener::bind((everywhere, PORT))?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    drain.spawn(accept(listener, Arc::clone(mesh), drain.clone()));
+    drain.spawn(accept(listener, None, Arc::clone(mesh), drain.clone()));
+    if let Some(join) = &mesh.plan.join {
+        // The CA and the directory of the first host, where the sidecars of every host look for them.
+        let (authority, directory) = (
+            render::authority_address(&mesh.plan),
+            render::directory_address(&mesh.plan),
+        );
+        for (at, target) in [(authority, join.authority), (directory, join.directory)] {
+            let listener = std::net::TcpListener::bind(at)?;
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            drain.spawn(accept(listener, Some(target), Arc::clone(mesh), drain.clone()));
+        }
+    }
     for address in &mesh.plan.hub {
         let socket = std::net::UdpSocket::bind((*address, DNS))?;
         socket.set_nonblocking(true)?;
@@ -77,7 +91,8 @@ fn load(rules: &str) -> io::Result<()> {
     Err(io::Error::other(format!("nft refused: {}", said.trim())))
 }
 
-async fn accept(listener: TcpListener, mesh: Arc<Mesh>, connections: Drain) {
+/// Carries what comes to `target`, or to where the kernel says that it was going.
+async fn accept(listener: TcpListener, target: Option<SocketAddr>, mesh: Arc<Mesh>, connections: Drain) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -88,7 +103,7 @@ async fn accept(listener: TcpListener, mesh: Arc<Mesh>, connections: Drain) {
                 let (mesh, cut) = (Arc::clone(&mesh), connections.clone());
                 connections.spawn(async move {
                     tokio::select! {
-                        () = carry(stream, &mesh) => {}
+                        () = carry(stream, target, &mesh) => {}
                         () = cut.cut() => {}
                     }
                 });
@@ -99,9 +114,15 @@ async fn accept(listener: TcpListener, mesh: Arc<Mesh>, connections: Drain) {
     }
 }
 
-async fn carry(stream: TcpStream, mesh: &Mesh) {
-    let Ok(target) = original_dst(&stream) else { return };
-    let opened = timeout(LIMIT, open(target.socket(), mesh)).await;
+async fn carry(stream: TcpStream, target: Option<SocketAddr>, mesh: &Mesh) {
+    let target = match target {
+        Some(target) => target,
+        None => match original_dst(&stream) {
+            Ok(original) => original.socket(),
+            Err(_) => return,
+        },
+    };
+    let opened = timeout(LIMIT, open(target, mesh)).await;
     if let Ok(Ok(outer)) = opened {
         splice(stream, outer).await;
     } else {

@@ -140,3 +140,69 @@ fn every_fault_is_told_at_its_place() {
     let both = read("- { name: A, run: [x] }\n- { name: b, run: [x], replicas: 0 }\n").unwrap_err();
     assert_eq!(both.lines().count(), 2, "{both}");
 }
+
+fn hosts(head: &str, workloads: &str) -> Result<Plan, String> {
+    let text = format!(
+        "apiVersion: ferrule.dev/v1alpha1\nkind: Mesh\ntrustDomain: shop.local\n{head}workloads:\n{workloads}"
+    );
+    let document = Document::parse_one("mesh.yaml", text.as_bytes(), Limits::default()).unwrap();
+    let mesh = MeshDocument::read(&document).map_err(|problems| problems.to_string())?;
+    let machine = Machine {
+        capture: Capture::Transparent,
+        ipv6: true,
+        loopback: 213,
+    };
+    Plan::new(&mesh, Path::new("/srv/shop"), machine).map_err(|error| error.to_string())
+}
+
+#[test]
+fn two_hosts_have_no_address_in_common_and_each_port_has_one_on_its_host() {
+    let first = hosts("host: { address: 192.0.2.1 }\n", SHOP).unwrap();
+    let other = hosts("host: { address: 192.0.2.2, block: 1 }\njoin: 192.0.2.1\n", SHOP).unwrap();
+    let all = |plan: &Plan| -> BTreeSet<IpAddr> {
+        let services = plan.workloads.iter().flat_map(|workload| &workload.service);
+        let copies = plan.replicas().flat_map(|(_, replica)| &replica.addresses);
+        services.chain(copies).copied().collect()
+    };
+    assert!(all(&first).is_disjoint(&all(&other)));
+    // The CA and the directory are where the sidecars of every host look for them.
+    assert_eq!(first.hub, other.hub);
+    let reached = other.reached_at().unwrap();
+    let at: Vec<String> = reached.iter().map(|reached| reached.at.to_string()).collect();
+    assert_eq!(at, ["192.0.2.2:20000", "192.0.2.2:20001", "192.0.2.2:20002"]);
+    assert_eq!(reached[0].target.to_string(), "10.213.4.16:8080");
+    let many =
+        "- { name: many, run: [x], ports: [1], replicas: 1000 }\n- { name: more, run: [x], replicas: 9 }\n";
+    let refused = hosts("host: { address: 192.0.2.1 }\n", many).unwrap_err();
+    assert!(
+        refused.contains("for 1008 where the mesh has other hosts"),
+        "{refused}"
+    );
+    let full = hosts("host: { address: 192.0.2.1, ports: 65535 }\n", SHOP).unwrap();
+    assert!(matches!(full.reached_at(), Err(PlanError::TooManyPorts)));
+}
+
+#[test]
+fn hosts_that_do_not_fit_are_refused() {
+    for (head, fault) in [
+        ("join: 192.0.2.1\n", "`join` needs `host`"),
+        (
+            "host: { address: 192.0.2.2 }\njoin: 192.0.2.1\n",
+            "the share of the first host",
+        ),
+        (
+            "host: { address: 192.0.2.2, block: 1 }\n",
+            "for hosts that join another",
+        ),
+        (
+            "host: { address: 127.0.0.1 }\n",
+            "no address that other hosts reach",
+        ),
+        ("host: { address: 192.0.2.2, block: 32 }\n", "32"),
+        ("ca: { leafLifetime: 5s }\n", "ca.leafLifetime"),
+        ("join: elsewhere\n", "is no address of a host"),
+    ] {
+        let told = hosts(head, SHOP).unwrap_err();
+        assert!(told.contains(fault), "no {fault:?} in {told}");
+    }
+}

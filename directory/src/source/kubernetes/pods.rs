@@ -78,6 +78,8 @@ impl Pod {
             labels: self.labels.clone(),
             id: self.id.clone()?,
             addresses,
+            // Its addresses are those of the whole cluster.
+            published: Vec::new(),
             node: self.node.clone(),
             zone,
         })
