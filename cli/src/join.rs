@@ -49,7 +49,8 @@ async fn enrol(token: &JoinToken, folder: PathBuf, context: &Context) -> Result<
         let id = host.identities.iter().find(|id| !id.ends_with("/*"));
         context.printer.line(&format!(
             "joined {} as the host {}, which may ask for {}\nits key is in {}\nnext, run a program under its identity:\n  \
-             ferrule run --identity {} --host {} --serve 0.0.0.0:9443=127.0.0.1:8080 -- ./program",
+             ferrule run --identity {} --host {} --serve 0.0.0.0:9443=127.0.0.1:8080 -- ./program\n\
+             or workloads of a mesh file with `host`, and with the first host in `join`:\n  ferrule up mesh.yaml",
             host.trust_domain,
             host.name,
             host.identities.join(", "),
