@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use ferrule_tests::netns::{self, Host, alone, run};
+use ferrule_tests::netns::{Host, alone, run};
 
 use super::mesh::{LIMIT, Mesh, allow_publish, get, head, wait};
 
@@ -89,22 +89,21 @@ fn join(first: &Mesh, host: &Host, second: &Mesh) {
     assert!(joined.status.success(), "{told}");
 }
 
-fn two_hosts(wire: &mut netns::Mesh) {
-    let (a, b) = (wire.stranger("one"), wire.stranger("two"));
-    let file = first(&a);
+fn two_hosts(a: &Host, b: &Host) {
+    let file = first(a);
     let mut one = Mesh::prepared(&file);
-    one.run(one.command_on(&a).arg("up"));
+    one.run(one.command_on(a).arg("up"));
     one.wait_for("all 2 are up");
-    let mut other = Mesh::prepared(&second(&a, &b));
-    other.run(other.command_on(&b).arg("up"));
+    let mut other = Mesh::prepared(&second(a, b));
+    other.run(other.command_on(b).arg("up"));
     // Nobody comes in without a token.
     assert_eq!(other.end().code(), Some(64));
     other.wait_for("join first: ferrule join TOKEN");
-    join(&one, &b, &other);
-    other.run(other.command_on(&b).arg("up"));
+    join(&one, b, &other);
+    other.run(other.command_on(b).arg("up"));
     other.wait_for("all 2 are up");
 
-    wait(|| has_goods(&a), || one.text() + "\n---\n" + &other.text());
+    wait(|| has_goods(a), || one.text() + "\n---\n" + &other.text());
     // Both directions, by the identities of both.
     other.wait_for("web.shop -> api.shop:8080  mutual  allow");
     one.wait_for("api.shop -> store.shop:9000  mutual  allow");
@@ -130,18 +129,15 @@ fn two_hosts(wire: &mut netns::Mesh) {
     // The wire is cut, and a rule changes meanwhile.
     let link = |state: &str| drop(run(Command::new("ip").args(["link", "set", b.name(), state])));
     link("down");
-    wait(|| !has_goods(&a), || one.text());
+    wait(|| !has_goods(a), || one.text());
     let mesh_file = one.folder.path().join("mesh.yaml");
     fs::write(&mesh_file, file.replace("sa/web]", "sa/nobody]")).unwrap();
     one.wait_for("rules taken: 3");
     link("up");
     let denied = "web.shop -> api.shop:8080  mutual  deny";
-    wait(
-        || !has_goods(&a) && other.text().contains(denied),
-        || other.text(),
-    );
+    wait(|| !has_goods(a) && other.text().contains(denied), || other.text());
     fs::write(&mesh_file, &file).unwrap();
-    wait(|| has_goods(&a), || one.text() + "\n---\n" + &other.text());
+    wait(|| has_goods(a), || one.text() + "\n---\n" + &other.text());
 
     assert_eq!(other.stop().code(), Some(0));
     assert!(!announced.exists());
@@ -153,5 +149,5 @@ fn two_hosts(wire: &mut netns::Mesh) {
 #[test]
 #[ignore = "needs nft and namespaces: tests/run"]
 fn a_second_host_joins_and_workloads_reach_one_another_by_rule() {
-    alone(|wire| two_hosts(wire));
+    alone(|wire| two_hosts(&wire.stranger("one"), &wire.stranger("two")));
 }
