@@ -385,9 +385,9 @@ pub(crate) enum Example {
         /// Where the api is
         #[arg(long, env = "API", value_name = "URL")]
         api: Target,
-        /// Where the mesh can be looked at, for a link
-        #[arg(long, env = "MESH_VIEW", value_name = "URL")]
-        mesh: Option<String>,
+        /// The file that says who speaks with whom; `ferrule up` names it to workloads with `view: true`
+        #[arg(long, env = "FERRULE_VIEW", value_name = "FILE")]
+        view: Option<PathBuf>,
     },
     /// Somebody who tries what it may not
     #[command(

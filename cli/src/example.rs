@@ -9,8 +9,8 @@ pub(crate) fn run(program: &Example) -> Result<ExitCode, Failure> {
     let ended = match program {
         Example::Store { listen } => ferrule_shop::store(listen.host, listen.port()),
         Example::Api { listen, store } => ferrule_shop::api(listen.host, listen.port(), store.clone()),
-        Example::Web { listen, api, mesh } => {
-            ferrule_shop::web(listen.host, listen.port(), api.clone(), mesh.clone())
+        Example::Web { listen, api, view } => {
+            ferrule_shop::web(listen.host, listen.port(), api.clone(), view.clone())
         }
         Example::Intruder { shop, targets, pause } => ferrule_shop::intruder(shop, targets, *pause),
     };

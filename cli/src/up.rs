@@ -26,6 +26,7 @@ mod screen;
 mod space;
 mod supervisor;
 mod tail;
+mod view;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -128,6 +128,11 @@ impl Places {
         self.state.join("run")
     }
 
+    /// Where workloads that may find who speaks with whom.
+    pub(super) fn view(&self) -> PathBuf {
+        self.run().join("view")
+    }
+
     /// Where the supervisor finds the ports of the mesh.
     pub(super) fn relay_in(&self) -> PathBuf {
         self.run().join("in.sock")

@@ -45,6 +45,8 @@ pub(crate) struct WorkloadDocument {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<HealthDocument>,
+    /// Whether it may read who speaks with whom.
+    pub(crate) view: bool,
 }
 
 /// A port that the machine's loopback shows.
@@ -146,6 +148,7 @@ fn workload(fields: &mut Fields<'_>, place: Place) -> Option<WorkloadDocument> {
     let labels = fields.default("labels", "{}", |item| item.text_map());
     let restart = fields.default("restart", "on-failure", |item| item.one_of(RESTARTS));
     let health = fields.optional("health", |item| item.fields(health));
+    let view = fields.default("view", "false", |item| item.boolean());
     let name = name?;
     let mut labels = labels?;
     labels.entry("app".to_owned()).or_insert_with(|| name.clone());
@@ -165,6 +168,7 @@ fn workload(fields: &mut Fields<'_>, place: Place) -> Option<WorkloadDocument> {
         labels,
         restart: restart?,
         health: health?,
+        view: view?,
     })
 }
 

@@ -37,6 +37,23 @@ pub(super) struct Traffic {
     pub(super) rule: String,
     /// What there was to say about the last one.
     pub(super) detail: String,
+    /// What the sidecars saw of the last one.
+    pub(super) evidence: Evidence,
+}
+
+/// What the sidecars saw of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Evidence {
+    /// The SPIFFE ID that the caller proved.
+    pub(super) caller: String,
+    /// The SPIFFE ID that the called one proved.
+    pub(super) called: String,
+    /// The serial number of the certificate that the other side showed.
+    pub(super) serial: String,
+    /// Such as `TLSv1.3, X25519MLKEM768, AES_256_GCM_SHA384`.
+    pub(super) agreed: String,
+    /// Why it ended.
+    pub(super) reason: String,
 }
 
 /// All edges since the start of the mesh.
@@ -69,6 +86,14 @@ struct Line {
     detail: String,
     bytes_in: u64,
     bytes_out: u64,
+    #[serde(default)]
+    tls_version: String,
+    #[serde(default)]
+    tls_group: String,
+    #[serde(default)]
+    tls_cipher: String,
+    #[serde(default)]
+    peer_serial: String,
 }
 
 /// The fields of an open connection that are of use here.
@@ -136,6 +161,18 @@ impl Edges {
         traffic.bytes_out += line.bytes_out;
         traffic.rule = line.rule;
         traffic.detail = line.detail;
+        let agreed: Vec<&str> = [&line.tls_version, &line.tls_group, &line.tls_cipher]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
+        traffic.evidence = Evidence {
+            agreed: agreed.join(", "),
+            caller: line.src_id,
+            called: line.dst_id,
+            serial: line.peer_serial,
+            reason: line.reason,
+        };
         is_new.then_some(edge)
     }
 
@@ -165,6 +202,11 @@ impl Edges {
                 bytes_out: line.bytes_out,
                 rule: line.rule.unwrap_or_default(),
                 detail: String::new(),
+                evidence: Evidence {
+                    caller: line.src_id.unwrap_or_default(),
+                    called: line.dst_id.unwrap_or_default(),
+                    ..Evidence::default()
+                },
             };
             match all.iter_mut().find(|(other, _)| *other == edge) {
                 Some((_, sum)) => sum.add(&traffic),
@@ -218,6 +260,9 @@ impl Traffic {
         self.bytes_out += other.bytes_out;
         if !other.rule.is_empty() {
             self.rule.clone_from(&other.rule);
+        }
+        if self.evidence == Evidence::default() {
+            self.evidence.clone_from(&other.evidence);
         }
     }
 }

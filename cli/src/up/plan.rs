@@ -66,6 +66,8 @@ pub(crate) struct WorkloadPlan {
     pub(crate) after: Vec<usize>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<HealthPlan>,
+    /// Whether it may read who speaks with whom.
+    pub(crate) view: bool,
     /// The addresses of the service in front of all copies.
     pub(crate) service: Vec<IpAddr>,
     pub(crate) replicas: Vec<ReplicaPlan>,
@@ -287,6 +289,7 @@ fn workload(
             interval: health.interval,
             timeout: health.timeout,
         }),
+        view: document.view,
         service,
         replicas,
     })

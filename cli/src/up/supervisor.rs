@@ -358,6 +358,7 @@ fn prepare(plan: &Plan, places: &Places, described: &Described, texts: &Texts) -
             _ => make(stale)?,
         }
     }
+    make(places.view())?;
     make(places.state.join("logs"))?;
     let machine = fs::read_to_string("/etc/hosts").unwrap_or_default();
     let namespaces = plan.namespaces();

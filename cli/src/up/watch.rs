@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::rules::{Sources, Texts};
 use super::screen::Screen;
 use super::tail::Tail;
+use super::view::View;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::print::{Cell, Table, Tone};
@@ -27,6 +28,7 @@ pub(super) struct Watch<'c> {
     logs: Vec<(String, Tail)>,
     proxy_logs: Vec<Tail>,
     edges: Edges,
+    view: Option<View>,
     sockets: Vec<Socket>,
     /// The socket that is asked next.
     next: usize,
@@ -86,6 +88,7 @@ impl<'c> Watch<'c> {
             logs,
             proxy_logs,
             edges: Edges::new(plan),
+            view: View::new(plan, places),
             sockets: plan
                 .replicas()
                 .map(|(_, replica)| Socket::new(places.control(replica)))
@@ -231,6 +234,9 @@ impl<'c> Watch<'c> {
                 text.trim_end(),
                 &json!({ "event": "edge", "edge": edge, "rule": traffic.rule, "detail": traffic.detail }),
             )?;
+        }
+        if let Some(view) = &mut self.view {
+            view.show(&self.edges, is_changed);
         }
         if is_changed || self.screen.is_dirty() {
             self.screen.draw(&self.table())?;

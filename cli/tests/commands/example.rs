@@ -71,8 +71,8 @@ fn the_shop_sells_and_the_intruder_is_heard() {
         .env("SHOP", format!("http://{web}"))
         .env("TARGETS", &targets);
     let mut intruder = Running::start(&mut intruder);
-    intruder.line("http://127.0.0.1:1/x: cannot reach");
-    intruder.line(&format!("http://{store}/items: "));
+    intruder.line(&format!("got through: http://{store}/items: "));
+    intruder.line("kept out: cannot reach http://127.0.0.1:1/x");
     let attempts = json(&web, "GET /shop", "")["attempts"].clone();
     let got: Vec<bool> = attempts
         .as_array()

@@ -6,6 +6,7 @@
 mod api;
 mod call;
 mod intruder;
+mod page;
 mod serve;
 mod store;
 mod web;

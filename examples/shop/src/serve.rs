@@ -29,17 +29,29 @@ pub(crate) struct Request {
 pub(crate) struct Reply {
     status: u16,
     kind: &'static str,
+    /// Where to go next.
+    location: Option<&'static str>,
     body: String,
 }
 
 impl Reply {
     /// A page.
-    pub(crate) fn page(text: &str) -> Self {
-        let (status, kind) = (200, "text/html; charset=utf-8");
+    pub(crate) const fn page(body: String) -> Self {
         Self {
-            status,
-            kind,
-            body: text.to_owned(),
+            status: 200,
+            kind: "text/html; charset=utf-8",
+            location: None,
+            body,
+        }
+    }
+
+    /// Leads a browser to another page.
+    pub(crate) const fn see(location: &'static str) -> Self {
+        Self {
+            status: 303,
+            kind: "text/plain",
+            location: Some(location),
+            body: String::new(),
         }
     }
 
@@ -49,8 +61,14 @@ impl Reply {
         Self {
             status,
             kind: "application/json",
+            location: None,
             body,
         }
+    }
+
+    /// Whether it says that all is well.
+    pub(crate) const fn is_good(&self) -> bool {
+        self.status < 400
     }
 
     /// There is nothing of that name.
@@ -106,11 +124,14 @@ fn handle(stream: TcpStream, from: SocketAddr, answer: &impl Fn(&Request) -> Rep
     };
     let reply = answer(&request);
     let mut stream = stream;
+    let location = reply
+        .location
+        .map_or(String::new(), |location| format!("location: {location}\r\n"));
     write!(
         stream,
-        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{location}{SAFETY}connection: close\r\n\r\n{}",
         reply.status,
-        if reply.status < 400 { "OK" } else { "Not OK" },
+        if reply.is_good() { "OK" } else { "Not OK" },
         reply.kind,
         reply.body.len(),
         reply.body
@@ -159,6 +180,11 @@ fn read(stream: &TcpStream, from: SocketAddr) -> io::Result<Option<Request>> {
 
 /// How long a caller may take for its request, and for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A browser runs nothing, fetches nothing from elsewhere, keeps nothing, and shows it in nobody else's frame.
+const SAFETY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; \
+                      base-uri 'none'; frame-ancestors 'none'\r\nx-content-type-options: nosniff\r\n\
+                      referrer-policy: no-referrer\r\ncache-control: no-store\r\n";
 
 /// Connections at a time; a shop has few customers.
 const MOST_AT_ONCE: usize = 256;

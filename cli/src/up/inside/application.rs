@@ -24,6 +24,7 @@ use crate::up::parts::{self, HealthSpec, Mounts, Spec};
 use crate::up::plan::{ReplicaPlan, WorkloadPlan};
 use crate::up::render;
 use crate::up::space::{self, Space};
+use crate::up::view;
 
 /// A copy of an application to be.
 pub(super) struct Application {
@@ -218,6 +219,13 @@ impl Application {
             },
         };
         env.extend(told.env);
+        let view = workload.view.then(|| mesh.places.view());
+        if let Some(file) = view
+            .as_ref()
+            .and_then(|folder| text(folder.join(view::FILE).into()))
+        {
+            env.insert(view::VARIABLE.to_owned(), file);
+        }
         Spec {
             run: told.run,
             env,
@@ -228,6 +236,7 @@ impl Application {
                 hosts: render::hosts_file(&mesh.places, &workload.namespace),
                 resolvers: mesh.places.resolvers(),
                 hide: mesh.places.state.clone(),
+                view,
             }),
             health: workload.health.as_ref().map(|health| HealthSpec {
                 run: health.run.clone(),

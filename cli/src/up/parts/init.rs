@@ -49,6 +49,8 @@ pub(crate) struct Mounts {
     pub(crate) resolvers: PathBuf,
     /// A folder that is empty for it.
     pub(crate) hide: PathBuf,
+    /// A folder within that one that it may read all the same.
+    pub(crate) view: Option<PathBuf>,
 }
 
 /// A command that tells whether an application is ready.
@@ -115,19 +117,35 @@ fn arrange(mounts: &Mounts) -> Result<(), PartError> {
         MsFlags::MS_BIND,
         no,
     );
-    // The folder has keys in it, and the application runs under the user id that they belong to.
+    hide(mounts).map_err(PartError::doing("hide the state folder"))?;
+    // Its own processes alone. Refused where /proc is already partly covered, as in containers; the processes of
+    // others then show, and cannot be touched all the same.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, no);
+    Ok(())
+}
+
+/// Covers the state folder. It has keys in it, and the application runs under the user id that they belong to.
+fn hide(mounts: &Mounts) -> io::Result<()> {
+    let no = None::<&str>;
+    // Whoever stands in a folder finds it when its path is covered.
+    if let Some(view) = &mounts.view {
+        std::env::set_current_dir(view)?;
+    }
     mount(
         Some("none"),
         &mounts.hide,
         Some("tmpfs"),
         MsFlags::empty(),
         Some("mode=0755,size=4k"),
-    )
-    .map_err(PartError::doing("hide the state folder"))?;
-    // Its own processes alone. Refused where /proc is already partly covered, as in containers; the processes of
-    // others then show, and cannot be touched all the same.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, no);
+    )?;
+    if let Some(view) = &mounts.view {
+        fs::create_dir_all(view)?;
+        mount(Some("."), view, no, MsFlags::MS_BIND, no)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+        mount(no, view, no, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, no)?;
+        std::env::set_current_dir("/")?;
+    }
     Ok(())
 }
 
