@@ -18,6 +18,7 @@ wireshark-common     dumpcap       records what is on the wire
 tshark       tshark           reads the records
 netcat-openbsd       nc.openbsd    streams that end one side at a time
 postgresql           pg_ctlcluster a database whose client speaks first, and pgbench
+python3              python3       the web page of examples/postgres
 mariadb-server-core  mariadbd      a database whose server speaks first
 mariadb-client-core  mariadb       … and its client
 redis-tools          redis-benchmark  many small questions at once; brings the server, too
