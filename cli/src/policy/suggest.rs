@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use ferrule_identity::SpiffeId;
-use ferrule_policy::{Ask, Edge, Inbound, Outbound, Source, missing_edges, suggest};
+use ferrule_policy::{Ask, Edge, HostName, Inbound, Outbound, Source, missing_edges, suggest};
 use serde_json::json;
 
 use super::watched;
@@ -73,6 +73,8 @@ fn missing(kind: &Kind, labels: Option<&BTreeMap<String, String>>, picture: &Pic
     let id = (!kind.source.is_empty())
         .then(|| SpiffeId::parse(&kind.source).ok())
         .flatten();
+    // What a sidecar that waited for the name of a host beyond the mesh has put down in place of a service.
+    let host;
     let ask = if kind.direction == "inbound" {
         let source = match &id {
             Some(id) => Source::Verified(id),
@@ -85,12 +87,15 @@ fn missing(kind: &Kind, labels: Option<&BTreeMap<String, String>>, picture: &Pic
         })
     } else {
         let address: IpAddr = kind.destination_address.parse().ok()?;
+        host = (!kind.service.is_empty())
+            .then(|| HostName::parse(&kind.service).ok())
+            .flatten();
         Ask::Outbound(Outbound {
             source: workload,
             address,
             port: kind.port,
             services: &[],
-            host: None,
+            host: host.as_ref(),
         })
     };
     Some(missing_edges(&picture.policy, &[ask]))

@@ -200,6 +200,46 @@ fn what_is_suggested_allows_what_was_audited_and_nobody_else() {
 }
 
 #[test]
+fn hosts_that_were_named_during_a_trial_are_suggested_by_name() {
+    let place = Place::new("enforce");
+    let mut asked = line("web", "audit", "");
+    for (name, value) in [
+        ("direction", json!("outbound")),
+        ("pod", json!("web")),
+        ("dst_addr", json!("192.0.2.7")),
+        ("dst_port", json!(443)),
+        ("service", json!("pay.example.org")),
+        ("tls", json!("plaintext")),
+    ] {
+        asked[name] = value;
+    }
+    let mut unnamed = asked.clone();
+    unnamed["service"] = "".into();
+    unnamed["dst_port"] = 5432.into();
+    let log = place.log(&[asked, unnamed]);
+    let suggested = place.run(&["policy", "suggest", "--log", log.to_str().unwrap()]);
+    assert_eq!(suggested.code, 0, "{}", suggested.err);
+    for part in ["kind: EgressPolicy", "- pay.example.org", "- 192.0.2.7/32"] {
+        assert!(suggested.out.contains(part), "{part}: {}", suggested.out);
+    }
+    let explained = |to: &str, port: &str| {
+        let asked = ["explain", "--from", "web.shop", "--to", to, "--port", port];
+        place
+            .run(&[&asked[..], &["--address", "192.0.2.7"]].concat())
+            .code
+    };
+    assert_eq!(explained("pay.example.org", "443"), 1);
+    fs::write(place.folder.path().join("suggested.yaml"), &suggested.out).unwrap();
+    assert_eq!(explained("pay.example.org", "443"), 0);
+    assert_eq!(explained("evil.example.org", "443"), 1, "that name alone");
+    assert_eq!(
+        explained("evil.example.org", "5432"),
+        0,
+        "that address, whatever its name"
+    );
+}
+
+#[test]
 fn the_report_counts_what_each_rule_did() {
     let place = Place::new("enforce");
     let log = place.log(&[
