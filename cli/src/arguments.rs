@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferrule_document::parse_duration;
 use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_shop::Target;
@@ -215,6 +215,9 @@ Examples, on a host that has joined:
   ferrule run --identity spiffe://shop.local/ns/shop/sa/api --serve 0.0.0.0:9443=127.0.0.1:8080 \\
     --rules policies/ -- ./api
 
+With --capture transparent the program cannot pass its sidecar by: what no --upstream leads to needs an EgressPolicy. It \
+then listens at every address, not at loopback alone; of the second part of --serve the port counts.
+
 Ends as the program ends; when the sidecar ends first, the program is ended, too.")]
 pub(crate) struct Run {
     /// Who the program is
@@ -247,12 +250,25 @@ pub(crate) struct Run {
     /// A label that rules select by, beside app=SERVICE-ACCOUNT; may be given several times
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub(crate) labels: Vec<String>,
+    /// transparent: the program in a network of its own, where it reaches nobody but through its sidecar
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    pub(crate) capture: RunWay,
     /// Where the sidecar's lines go [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
     /// The program with its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
+}
+
+/// How connections come to the sidecar of `ferrule run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum RunWay {
+    /// The program and its peers call listeners of the sidecar
+    #[default]
+    Explicit,
+    /// The program runs in a network of its own, where the kernel redirects its connections
+    Transparent,
 }
 
 /// Enter a mesh: enrol this host with a token, once

@@ -1,5 +1,6 @@
 //! `ferrule run`: runs one program with a sidecar beside it, both below this process.
 
+mod isolated;
 mod settings;
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -16,7 +17,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::arguments::Run;
+use crate::arguments::{Run, RunWay};
 use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
 use crate::sidecar::Socket;
@@ -32,8 +33,11 @@ pub(crate) fn run(arguments: &Run, context: &Context) -> Result<ExitCode, Failur
         .create_new(true)
         .mode(0o600)
         .open(&file)
-        .and_then(|mut file| file.write_all(settings.as_bytes()))
+        .and_then(|mut file| file.write_all(settings.to_string().as_bytes()))
         .map_err(Failure::could_not(format!("write {}", file.display())))?;
+    if arguments.capture == RunWay::Transparent {
+        return isolated::run(arguments, &folder.0, &settings, context);
+    }
     context.in_runtime(both(arguments, &file, Socket::new(socket), context))
 }
 

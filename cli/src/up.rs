@@ -4,6 +4,7 @@
 //! [`control`] (what it tells the process inside), [`inside`] (which runs everything else), [`parts`] (the processes that
 //! this program becomes), [`space`] with [`netlink`] (their networks), [`watch`] (what is shown).
 
+pub(crate) mod alone;
 mod announcer;
 pub(crate) mod arguments;
 pub(crate) mod control;

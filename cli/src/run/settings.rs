@@ -8,12 +8,13 @@ use ferrule_daemon::clock::Clock;
 use ferrule_identity::{SpiffeId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::arguments::Run;
+use crate::arguments::{Run, RunWay};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::up::alone;
 
 /// The settings as JSON, which is YAML.
-pub(super) fn write(arguments: &Run, socket: &Path, context: &Context) -> Result<String, Failure> {
+pub(super) fn write(arguments: &Run, socket: &Path, context: &Context) -> Result<Value, Failure> {
     let id = &arguments.identity;
     let Some((namespace, account)) = id.namespace_and_account() else {
         return Err(usage(format!(
@@ -53,7 +54,12 @@ pub(super) fn write(arguments: &Run, socket: &Path, context: &Context) -> Result
         let folder = std::path::absolute(folder).map_err(Failure::could_not("find the rules"))?;
         settings["rules"] = json!({ "folder": folder });
     }
-    Ok(settings.to_string())
+    if arguments.capture == RunWay::Transparent {
+        // What peers call is carried to the program's own port, where the redirect takes it.
+        settings["serves"] = json!([]);
+        alone::settings(id.trust_domain().as_str(), &mut settings)?;
+    }
+    Ok(settings)
 }
 
 /// From the CA on this host's word, or from files that somebody else keeps.
@@ -96,10 +102,14 @@ fn upstream(text: &str) -> Result<Value, Failure> {
 
 /// `0.0.0.0:9443=127.0.0.1:8080`.
 fn serve(text: &str) -> Result<Value, Failure> {
-    let both = text.split_once('=').and_then(|(listen, to)| {
-        let (listen, to): (SocketAddr, SocketAddr) = (listen.parse().ok()?, to.parse().ok()?);
-        Some(json!({ "listen": listen, "to": to }))
-    });
+    serves(text).map(|(listen, to)| json!({ "listen": listen, "to": to }))
+}
+
+/// Where peers call, and where the program listens.
+pub(super) fn serves(text: &str) -> Result<(SocketAddr, SocketAddr), Failure> {
+    let both = text
+        .split_once('=')
+        .and_then(|(listen, to)| Some((listen.parse().ok()?, to.parse().ok()?)));
     both.ok_or_else(|| {
         usage(format!(
             "--serve {text}: write ADDRESS:PORT=127.0.0.1:PORT, where peers call and where the program listens"

@@ -1,5 +1,6 @@
 //! Runs all processes of a mesh: the part that lives where the mesh's networks are.
 
+mod alone;
 mod application;
 mod authority;
 mod egress;
@@ -16,6 +17,9 @@ use ferrule_daemon::drain::Drain;
 use ferrule_daemon::logging::Chain;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+
+pub(super) use alone::run as run_alone;
+pub(crate) use alone::{Alone, INTERRUPT};
 
 use super::control::{Event, Order, Places, Start, Unit, UnitState};
 use super::parts::PartError;

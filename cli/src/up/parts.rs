@@ -13,7 +13,7 @@ use ferrule_daemon::settings::environment;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-pub(crate) use init::{HealthSpec, Mounts, Spec};
+pub(crate) use init::{HealthSpec, Mounts, Spec, exit_code};
 
 use super::{inside, probe};
 
@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
         Some("proxy") => ferrule_proxy::commands::run(named("ferrule-proxy")),
         Some("root") => ended(root::run(rest)),
         Some("inside") => ended(inside::run()),
+        Some("alone") => ended(inside::run_alone(rest)),
         Some("probe") => ended(probe::run().map(|()| ExitCode::SUCCESS)),
         Some("init") => ended(init::run(rest, init::Step::Outside)),
         Some("init-inside") => ended(init::run(rest, init::Step::Inside)),

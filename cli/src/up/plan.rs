@@ -181,6 +181,35 @@ impl Plan {
         })
     }
 
+    /// The plan of a network in which nobody lives yet.
+    pub(crate) fn empty(trust_domain: &str, machine: Machine) -> Self {
+        Self {
+            trust_domain: trust_domain.to_owned(),
+            capture: machine.capture,
+            ipv6: machine.ipv6,
+            hub: Addresses::of(machine).hub(),
+            loopback: machine.loopback,
+            workloads: Vec::new(),
+            publishers: Vec::new(),
+            authority: AuthorityDocument::default(),
+            host: None,
+            join: None,
+        }
+    }
+
+    /// The addresses of the copy with that number, on a machine that is the mesh's only one.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub(crate) fn addresses_of(&self, number: u32) -> Result<Vec<IpAddr>, PlanError> {
+        let machine = Machine {
+            capture: self.capture,
+            ipv6: self.ipv6,
+            loopback: self.loopback,
+        };
+        Addresses::of(machine).workload(number)
+    }
+
     /// Where other hosts reach each port of each copy, the copies in the order of [`replicas`](Self::replicas); nothing
     /// where there are none.
     ///
@@ -341,6 +370,16 @@ struct Addresses {
 }
 
 impl Addresses {
+    /// Those of a machine that is the mesh's only one.
+    const fn of(machine: Machine) -> Self {
+        Self {
+            capture: machine.capture,
+            ipv6: machine.ipv6,
+            loopback: machine.loopback,
+            block: None,
+        }
+    }
+
     fn hub(&self) -> Vec<IpAddr> {
         match self.capture {
             Capture::Explicit => vec![Ipv4Addr::new(127, self.loopback, 0, 1).into()],

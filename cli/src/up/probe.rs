@@ -34,11 +34,27 @@ pub(super) fn run() -> Result<(), ProbeError> {
     let workload = [IpAddr::from(Ipv4Addr::new(10, 213, 0, 16))];
     prepare_hub(&hub)?;
     let space = Space::make(0, &workload, &hub)?;
-    Ok(space.redirect(&redirect(&hub))?)
+    space.redirect(&redirect(&hub))?;
+    try_isolation()
+}
+
+/// Becomes what an application becomes, in a process of its own: root may make all the rest and yet not this.
+fn try_isolation() -> Result<(), ProbeError> {
+    let mut command = parts::command(true, "exec", ["isolate", "", "/", "ferrule", "--version"]);
+    let tried = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
+    let done = tried.map_err(|source| ProbeError::Start { source })?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    let said = said.trim();
+    Err(ProbeError::Isolate {
+        said: said.strip_prefix("ferrule: ").unwrap_or(said).to_owned(),
+    })
 }
 
 /// Asks a process of its own to try; nothing when it works, otherwise why not and what to enable, in one line.
-pub(super) fn refusal() -> Option<String> {
+pub(crate) fn refusal() -> Option<String> {
     let mut command = parts::command(true, "root", ["probe"]);
     let tried = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
     let said = match tried {
@@ -59,21 +75,27 @@ fn remedy(said: &str) -> Option<String> {
     if said.contains("nft") && !said.contains("user namespace") {
         return Some("to capture connections, install the package nftables".to_owned());
     }
+    if !said.contains("namespace") && !said.contains("uid_map") {
+        return None;
+    }
+    // Each is a reason only where it stands as the kernel or the distribution can forbid by it.
     let switches = [
         (
             "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
             "kernel.apparmor_restrict_unprivileged_userns=0",
         ),
         (
             "kernel/unprivileged_userns_clone",
+            "0",
             "kernel.unprivileged_userns_clone=1",
         ),
-        ("user/max_user_namespaces", "user.max_user_namespaces=15000"),
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
     ];
-    let present = switches
+    let stands = |file: &str| std::fs::read_to_string(Path::new("/proc/sys").join(file)).unwrap_or_default();
+    let (.., setting) = switches
         .iter()
-        .find(|(file, _)| Path::new("/proc/sys").join(file).exists());
-    let (_, setting) = present.filter(|_| said.contains("namespace") || said.contains("uid_map"))?;
+        .find(|(file, forbids, _)| stands(file).trim() == *forbids)?;
     Some(format!("to allow user namespaces, as root: sysctl -w {setting}"))
 }
 
@@ -86,4 +108,16 @@ pub(super) enum ProbeError {
     /// The kernel refuses.
     #[error(transparent)]
     Space(#[from] SpaceError),
+    /// No process can be started.
+    #[error("cannot start a process")]
+    Start {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An application cannot be kept from the rest of the machine.
+    #[error("{said}")]
+    Isolate {
+        /// What the process said that tried.
+        said: String,
+    },
 }

@@ -107,6 +107,83 @@ fn a_program_is_reached_through_the_sidecar_beside_it_and_ends_with_it() {
     assert!(call(web_port).is_none(), "its sidecar is gone with it");
 }
 
+/// An address of this machine that is not its loopback.
+fn own_address() -> std::net::IpAddr {
+    // No packet is sent: this only asks for the route.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+#[ignore = "needs nft and namespaces: tests/run"]
+fn a_program_in_a_network_of_its_own_reaches_nobody_but_through_its_sidecar() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let rules = folder.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("store.yaml"), RULE).unwrap();
+    let (here, mesh_port) = (own_address(), free_port());
+    let start = |name: &str, more: &[String]| {
+        let log = folder.path().join(format!("{name}.log"));
+        let mut arguments = vec!["run".to_owned(), format!("--log={}", log.display())];
+        arguments.extend(files(&authority, folder.path(), name));
+        arguments.extend_from_slice(more);
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = ferrule(&words);
+        Running::piped(command.env("PATH", "/usr/bin:/bin"))
+    };
+    let log = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.log"))).unwrap_or_default();
+
+    let mut more = vec![
+        "--capture=transparent".to_owned(),
+        format!("--serve={here}:{mesh_port}=0.0.0.0:9000"),
+        format!("--rules={}", rules.display()),
+    ];
+    more.extend(["--", env!("CARGO_BIN_EXE_ferrule"), "example", "store"].map(str::to_owned));
+    let mut store = start("store", &more);
+    store.line("listening on ");
+
+    let stranger = std::net::TcpListener::bind((here, 0)).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let port = stranger.local_addr().unwrap().port();
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /items HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n' >&3; \
+         grep -o umbrella <&3; (timeout 5 cat </dev/tcp/{here}/{port}) 2>/dev/null; echo tried; read line; exit 7"
+    );
+    let call = |capture: &str, port: u16| {
+        let mut more = vec![format!("--capture={capture}")];
+        let id = "spiffe://shop.local/ns/shop/sa/store";
+        more.push(format!("--upstream=127.0.0.1:{port}={here}:{mesh_port}={id}"));
+        let script = script.replace("/127.0.0.1/8080", &format!("/127.0.0.1/{port}"));
+        more.extend(["--", "bash", "-c", &script].map(str::to_owned));
+        let mut web = start("web", &more);
+        web.line("umbrella");
+        web.line("tried");
+        web
+    };
+    let mut web = call("transparent", 8080);
+    assert_eq!(
+        stranger.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "the stranger has not been reached"
+    );
+    until("the refusal is on record", || {
+        log("web").contains(&format!("may not reach {here}:{port}"))
+    });
+    web.close_input();
+    assert_eq!(web.ended(), 7, "as its program");
+    // Without a network of its own, the same program passes its sidecar by.
+    let mut web = call("explicit", free_port());
+    assert!(stranger.accept().is_ok());
+    web.close_input();
+    assert_eq!(web.ended(), 7);
+    drop(store);
+    until("what was killed has taken its program with it", || {
+        TcpStream::connect((here, mesh_port)).is_err()
+    });
+}
+
 #[test]
 fn what_is_missing_is_named_with_the_next_step() {
     let id = "spiffe://shop.local/ns/shop/sa/web";

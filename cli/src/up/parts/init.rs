@@ -343,7 +343,7 @@ fn children() -> Vec<Pid> {
 }
 
 /// The code that a shell would give for this end.
-pub(super) fn exit_code(code: Option<i32>, signal: Option<Signal>) -> ExitCode {
+pub(crate) fn exit_code(code: Option<i32>, signal: Option<Signal>) -> ExitCode {
     let code = code
         .or_else(|| signal.map(|signal| 128 + signal as i32))
         .unwrap_or(128);
