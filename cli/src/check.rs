@@ -75,7 +75,7 @@ async fn look(
         None => None,
     };
     for one in &sidecars.all {
-        sidecar::look(one, newest, limits, &mut looked).await;
+        sidecar::look(one, newest, running.is_some(), limits, &mut looked).await;
     }
     if let Some(running) = running {
         match Picture::of_running(running) {

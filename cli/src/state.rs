@@ -83,6 +83,9 @@ pub struct RunningWorkload {
     pub addresses: Vec<IpAddr>,
     /// The ports that it serves.
     pub ports: Vec<u16>,
+    /// Where its sidecar takes what comes for a port, if not at that port itself: where nothing is captured.
+    #[serde(default)]
+    pub doors: BTreeMap<u16, u16>,
     /// Those of them that this machine's loopback shows.
     pub publish: Vec<Published>,
     /// Its process; none while it is not running.
@@ -107,6 +110,11 @@ pub struct Published {
 }
 
 impl RunningWorkload {
+    /// Where its sidecar takes what comes for `port`.
+    pub fn door(&self, port: u16) -> u16 {
+        self.doors.get(&port).copied().unwrap_or(port)
+    }
+
     /// `web.shop`, with `#1` behind it for copies after the first.
     pub fn title(&self) -> String {
         match self.replica {

@@ -38,6 +38,7 @@ use crate::failure::Failure;
 use crate::state::Capture;
 use arguments::{Up, Way};
 use rules::Sources;
+pub(crate) use space::listener;
 use supervisor::Supervisor;
 
 /// Runs the mesh that `up` names until it is told to stop.

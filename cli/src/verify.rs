@@ -71,7 +71,7 @@ fn of_mesh(arguments: &Verify, context: &Context) -> Result<Vec<Probe>, Failure>
                 probes.push(Probe {
                     title: format!("{} -> {}:{port}", caller.title(), workload.title()),
                     socket: Socket::new(&caller.control),
-                    address: (*address, port).into(),
+                    address: (*address, workload.door(port)).into(),
                     expected: expected.clone(),
                     rules: Some(judged(caller, workload, port, &picture)?),
                 });

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferrule_daemon::logging::Chain;
-use ferrule_policy::{Mode, Workload};
+use ferrule_policy::{Mode, Workload, judge_port};
 use serde_json::json;
 
 use super::finding::{Finding, Kind, Looked};
 use crate::picture::Picture;
 use crate::sidecar::Socket;
 use crate::state::{Capture, Running, RunningWorkload};
+use crate::up::listener as listens_at;
 
 /// Finds workloads whose rules allow clear, in or out.
 pub(super) fn permissive(running: &Running, picture: &Picture, looked: &mut Looked) {
@@ -22,11 +23,7 @@ pub(super) fn permissive(running: &Running, picture: &Picture, looked: &mut Look
         .iter()
         .filter(|workload| workload.replica == 0)
     {
-        let selected = Workload {
-            namespace: &workload.namespace,
-            name: &workload.name,
-            labels: &workload.labels,
-        };
+        let selected = selected(workload);
         let is_open = |port: &&u16| picture.policy.inbound_mode(&selected, **port) == Mode::Permissive;
         let ports: Vec<String> = workload
             .ports
@@ -63,10 +60,14 @@ pub(super) async fn reachable(running: &Running, picture: &Picture, looked: &mut
         if running.mesh.capture == Capture::Transparent {
             ports.extend(called.pid.map(listening).unwrap_or_default());
         }
+        // Where nothing is captured, what the application listens at and what its sidecar listens at are two things.
+        let doors = called.doors.values();
+        let doors = doors.filter(|_| running.mesh.capture == Capture::Explicit);
+        ports.extend(doors);
         for port in ports {
             for address in &called.addresses {
                 let at = SocketAddr::new(*address, port);
-                match answer(caller, called, at).await {
+                match answer(caller, called, at, picture).await {
                     Ok(None) => looked.check(None),
                     Ok(Some(how)) => looked.check(Some(listener(called, port, at, how, picture))),
                     Err(error) => {
@@ -84,6 +85,7 @@ async fn answer(
     caller: &RunningWorkload,
     called: &RunningWorkload,
     at: SocketAddr,
+    picture: &Picture,
 ) -> Result<Option<&'static str>, String> {
     let order = json!({ "address": at, "expected": called.identity, "brief": true });
     let told = Socket::new(&caller.control).post("/probe", &order, LIMIT).await;
@@ -96,12 +98,32 @@ async fn answer(
         Some("it answers in clear")
     } else if clear == "open" {
         Some("a connection in clear stays open")
+    } else if is_closed(called, at.port(), picture) {
+        // Its sidecar hangs up before any TLS, because the rules let in nobody, whoever it is.
+        None
     } else if mutual["established"] != true && mutual["reason"] != "unreachable" {
         // Whoever hangs up on a stranger may do so in clear: what counts is that no sidecar is there.
         Some("it takes connections, and no sidecar answers there")
     } else {
         None
     })
+}
+
+/// Whether the rules let nobody reach that port, or the one that it is the door of.
+fn is_closed(called: &RunningWorkload, port: u16, picture: &Picture) -> bool {
+    let mut doors = called.doors.iter();
+    let port = doors
+        .find(|(_, door)| **door == port)
+        .map_or(port, |(port, _)| *port);
+    judge_port(&picture.policy, &selected(called), port).is_some_and(|verdict| !verdict.is_allowed())
+}
+
+fn selected(workload: &RunningWorkload) -> Workload<'_> {
+    Workload {
+        namespace: &workload.namespace,
+        name: &workload.name,
+        labels: &workload.labels,
+    }
 }
 
 fn listener(
@@ -111,12 +133,10 @@ fn listener(
     how: &'static str,
     picture: &Picture,
 ) -> Finding {
-    let selected = Workload {
-        namespace: &called.namespace,
-        name: &called.name,
-        labels: &called.labels,
-    };
-    let next = if picture.policy.inbound_mode(&selected, port) == Mode::Permissive {
+    let next = if called.doors.contains_key(&port) {
+        "nothing is captured here, so programs of this machine pass the sidecar by; ferrule up --capture transparent \
+         says what capture lacks"
+    } else if picture.policy.inbound_mode(&selected(called), port) == Mode::Permissive {
         "its MeshPolicy allows that; set mode: strict when everybody who calls is in the mesh"
     } else {
         "its rules forbid that, so the port is not behind the sidecar: is it excluded from the redirect, or does the \
@@ -137,42 +157,12 @@ fn listening(pid: u32) -> BTreeSet<u16> {
 }
 
 fn ports(tcp: &str, tcp6: &str) -> BTreeSet<u16> {
-    let lines = tcp.lines().chain(tcp6.lines()).skip(1);
-    lines
-        .filter_map(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let (local, state) = (fields.next()?, fields.nth(1)?);
-            let (address, port) = local.split_once(':')?;
-            let port = u16::from_str_radix(port, 16).ok()?;
-            (state == LISTEN && !is_loopback(address) && !SIDECAR.contains(&port)).then_some(port)
-        })
+    let listeners = tcp.lines().chain(tcp6.lines()).filter_map(listens_at);
+    listeners
+        .filter(|at| !at.ip().is_loopback() && !SIDECAR.contains(&at.port()))
+        .map(|at| at.port())
         .collect()
 }
-
-/// Whether an address, as the kernel prints it in words of its own byte order, is loopback.
-fn is_loopback(hex: &str) -> bool {
-    let words: Option<Vec<[u8; 4]>> = (0..hex.len() / 8)
-        .map(|at| {
-            let word = u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok()?;
-            Some(word.to_ne_bytes())
-        })
-        .collect();
-    match words.as_deref() {
-        Some([v4]) => Ipv4Addr::from(*v4).is_loopback(),
-        Some([a, b, c, d]) => {
-            let mut octets = [0; 16];
-            for (to, from) in octets.iter_mut().zip([a, b, c, d].into_iter().flatten()) {
-                *to = *from;
-            }
-            let address = Ipv6Addr::from(octets);
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
-        }
-        _ => false,
-    }
-}
-
-/// The state of a listening socket in the kernel's table.
-const LISTEN: &str = "0A";
 
 /// The sidecar's own ports.
 const SIDECAR: std::ops::RangeInclusive<u16> = 15_000..=15_029;

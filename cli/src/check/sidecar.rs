@@ -12,8 +12,14 @@ use crate::print::distance;
 use crate::sidecar::SocketError;
 use crate::sidecars::Sidecar;
 
-/// Looks at `one`; `newest` is the number of the CA's bundle, where that is known.
-pub(super) async fn look(one: &Sidecar, newest: Option<u64>, limits: &Limits, looked: &mut Looked) {
+/// Looks at `one`; `newest` is the number of the CA's bundle, where that is known; `is_up` says that `ferrule up` keeps it.
+pub(super) async fn look(
+    one: &Sidecar,
+    newest: Option<u64>,
+    is_up: bool,
+    limits: &Limits,
+    looked: &mut Looked,
+) {
     let finding = |kind, what: String, next: &str| Finding {
         kind,
         place: one.title.clone(),
@@ -25,7 +31,11 @@ pub(super) async fn look(one: &Sidecar, newest: Option<u64>, limits: &Limits, lo
         Err(SocketError::Status { text, .. }) if text.contains("redirect") => looked.check(Some(finding(
             Kind::MissingRedirect,
             text,
-            "put the rules in force again, where the workload runs: ferrule proxy redirect install",
+            if is_up {
+                "stop the mesh and start it again: ferrule up puts the rules in force, and somebody has taken them away"
+            } else {
+                "put the rules in force again, where the workload runs: ferrule proxy redirect install"
+            },
         ))),
         Err(SocketError::Status { text, .. }) => looked.check(Some(finding(
             Kind::NotReady,

@@ -34,6 +34,7 @@ fn mesh(name: &str, pid: u32) -> RunningMesh {
             service_account: "web".to_owned(),
             identity: format!("spiffe://{name}/ns/shop/sa/web"),
             addresses: vec!["10.1.0.2".parse().unwrap()],
+            doors: BTreeMap::new(),
             ports: vec![8000],
             publish: vec![Published {
                 port: 8000,

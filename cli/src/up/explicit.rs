@@ -31,6 +31,15 @@ pub(super) fn door(at: usize) -> u16 {
     FIRST_SERVE.saturating_add(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
+/// Where a sidecar takes what comes for each of the workload's ports.
+pub(super) fn doors(ports: &[u16]) -> BTreeMap<u16, u16> {
+    ports
+        .iter()
+        .enumerate()
+        .map(|(at, port)| (*port, door(at)))
+        .collect()
+}
+
 /// What the sidecar of a copy listens for.
 pub(super) fn listeners(plan: &Plan, workload: &WorkloadPlan, replica: &ReplicaPlan) -> Listeners {
     let own = own_address(replica);

@@ -1,6 +1,6 @@
 //! Writes down, for other commands, what a running mesh consists of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,6 +11,7 @@ use ferrule_daemon::clock::Clock;
 use ferrule_identity::{Timestamp, TrustBundle, TrustDomain};
 
 use super::control::{Places, Unit};
+use super::explicit;
 use super::plan::Plan;
 use super::render;
 use super::rules::replace;
@@ -99,6 +100,10 @@ fn workloads(
                 identity: workload.identity.clone(),
                 addresses: replica.addresses.clone(),
                 ports: workload.ports.clone(),
+                doors: match plan.capture {
+                    Capture::Transparent => BTreeMap::new(),
+                    Capture::Explicit => explicit::doors(&workload.ports),
+                },
                 publish: published
                     .map(|port| Published {
                         port: port.port,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 
 use ferrule_proxy::redirect::apply::{self, ApplyError, Tool};
@@ -84,35 +84,62 @@ impl Space {
             .map_err(|source| SpaceError::Redirect { source })
     }
 
-    /// The TCP ports that somebody listens on, at whatever address.
+    /// Where somebody listens for TCP.
     ///
     /// # Errors
     /// When the namespace or its tables cannot be read.
-    pub(super) fn listening(&self) -> Result<Vec<u16>, SpaceError> {
+    pub(super) fn listening(&self) -> Result<Vec<SocketAddr>, SpaceError> {
         self.within(listening)?
             .map_err(|source| SpaceError::Listening { source })
     }
 }
 
-/// The TCP ports that somebody listens on in the namespace of this thread.
-pub(super) fn listening() -> io::Result<Vec<u16>> {
-    let mut ports = Vec::new();
+/// Where somebody listens for TCP in the namespace of this thread.
+pub(super) fn listening() -> io::Result<Vec<SocketAddr>> {
+    let mut found = Vec::new();
     for table in ["tcp", "tcp6"] {
         match fs::read_to_string(format!("/proc/thread-self/net/{table}")) {
-            Ok(text) => ports.extend(text.lines().filter_map(listening_port)),
+            Ok(text) => found.extend(text.lines().filter_map(listener)),
             // There is no tcp6 without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(ports)
+    Ok(found)
 }
 
-/// The port of a line such as `0: 00000000:1F90 00000000:0000 0A …` (proc(5)), when it is a listener's.
-fn listening_port(line: &str) -> Option<u16> {
-    let mut words = line.split_whitespace();
-    let (_, port) = words.nth(1)?.rsplit_once(':')?;
-    (words.nth(1)? == "0A").then(|| u16::from_str_radix(port, 16).ok())?
+/// The address of a line such as `0: 0100007F:1F90 00000000:0000 0A …` (proc(5)), when it is a listener's.
+pub(crate) fn listener(line: &str) -> Option<SocketAddr> {
+    let mut words = line.split_whitespace().skip(1);
+    let (address, port) = words.next()?.split_once(':')?;
+    if words.nth(1)? != LISTEN {
+        return None;
+    }
+    Some(SocketAddr::new(
+        address_of(address)?,
+        u16::from_str_radix(port, 16).ok()?,
+    ))
+}
+
+/// An address as the kernel prints it: in words of four bytes, each in this machine's own order.
+fn address_of(hex: &str) -> Option<IpAddr> {
+    let words: Option<Vec<[u8; 4]>> = (0..hex.len() / 8)
+        .map(|at| {
+            let word = u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok()?;
+            Some(word.to_ne_bytes())
+        })
+        .collect();
+    match words?.as_slice() {
+        [v4] => Some(Ipv4Addr::from(*v4).into()),
+        [a, b, c, d] => {
+            let mut octets = [0; 16];
+            for (to, from) in octets.iter_mut().zip([a, b, c, d].into_iter().flatten()) {
+                *to = *from;
+            }
+            Some(Ipv6Addr::from(octets).to_canonical())
+        }
+        _ => None,
+    }
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T, SpaceError> + Send) -> Result<T, SpaceError> {
@@ -130,6 +157,9 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T, SpaceError> + Send) -> Re
 fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { V4_BITS } else { V6_BITS }
 }
+
+/// The state of a listening socket in the kernel's table.
+const LISTEN: &str = "0A";
 
 const HERE: &str = "/proc/thread-self/ns/net";
 
@@ -182,12 +212,17 @@ mod tests {
 
     #[test]
     fn a_listeners_line_is_told_from_others() {
-        let line = |state: &str| format!("   0: 0100007F:1F90 00000000:0000 {state} 00000000:00000000 00:0");
-        assert_eq!(listening_port(&line("0A")), Some(8080));
-        assert_eq!(listening_port(&line("01")), None);
+        let line = |at: &str, state: &str| format!("   0: {at} 00000000:0000 {state} 00000000:00000000 00:0");
+        let read = |at: &str| listener(&line(at, "0A")).map(|at| at.to_string());
+        assert_eq!(read("0100007F:1F90").as_deref(), Some("127.0.0.1:8080"));
+        assert_eq!(read("00000000:0050").as_deref(), Some("0.0.0.0:80"));
+        let (any, own) = ("0".repeat(32), format!("{}01000000", "0".repeat(24)));
+        assert_eq!(read(&format!("{any}:0050")).as_deref(), Some("[::]:80"));
+        assert_eq!(read(&format!("{own}:0050")).as_deref(), Some("[::1]:80"));
+        let mapped = format!("{}FFFF00000100007F:0050", "0".repeat(16));
+        assert_eq!(read(&mapped).as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(listener(&line("0100007F:1F90", "01")), None);
         let head = "  sl  local_address rem_address   st tx_queue";
-        assert_eq!(listening_port(head), None);
-        let v6 = "0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0";
-        assert_eq!(listening_port(v6), Some(80));
+        assert_eq!(listener(head), None);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ferrule_tests::pki::Authority;
+use ferrule_tests::pki::{Authority, Files};
 use serde_json::{Value, json};
 
 use crate::ferrule::{Ended, Running, ferrule, run};
@@ -19,6 +19,7 @@ pub(crate) struct Mesh {
     pub(crate) port: u16,
     workloads: Vec<Value>,
     sidecars: Vec<Running>,
+    authority: Authority,
     _app: Running,
 }
 
@@ -36,26 +37,28 @@ impl Mesh {
             port,
             workloads: Vec::new(),
             sidecars: Vec::new(),
+            authority: Authority::new(),
             _app: app,
         };
         mesh.allow(&["web"]);
-        let authority = Authority::new();
         let serves = format!("serves: [{{ listen: \"127.0.0.2:{port}\", to: \"127.0.0.1:{port}\" }}]");
-        mesh.add(&authority, "api", "127.0.0.2", &serves);
+        mesh.add("api", "127.0.0.2", &serves);
         let calls = |from: &str| {
             format!(
                 "upstreams: [{{ listen: \"{from}:{port}\", address: \"127.0.0.2:{port}\", \
                  identity: \"spiffe://shop.local/ns/shop/sa/api\" }}]"
             )
         };
-        mesh.add(&authority, "web", "127.0.0.3", &calls("127.0.0.3"));
-        mesh.add(&authority, "intruder", "127.0.0.4", &calls("127.0.0.4"));
+        mesh.add("web", "127.0.0.3", &calls("127.0.0.3"));
+        mesh.add("intruder", "127.0.0.4", &calls("127.0.0.4"));
         mesh
     }
 
-    fn add(&mut self, authority: &Authority, name: &str, address: &str, ways: &str) {
+    fn add(&mut self, name: &str, address: &str, ways: &str) {
         let id = format!("spiffe://shop.local/ns/shop/sa/{name}");
-        let files = authority.files(self.folder.path(), name, &id, Duration::from_secs(80_000));
+        let files = self
+            .authority
+            .files(self.folder.path(), name, &id, Duration::from_secs(80_000));
         let socket = self.folder.path().join(format!("{name}.sock"));
         let log = self.folder.path().join(format!("{name}.proxy.log"));
         let settings = self.folder.path().join(format!("{name}.yaml"));
@@ -112,6 +115,13 @@ impl Mesh {
             "rules": [self.rules()], "workloads": self.workloads,
         });
         fs::write(self.path("state/shop.local/running.json"), state.to_string()).unwrap();
+    }
+
+    /// Puts a certificate in the place of a workload's that was made `age` ago, to live for `life`.
+    pub(crate) fn age(&self, name: &str, age: Duration, life: Duration) {
+        let id = format!("spiffe://shop.local/ns/shop/sa/{name}");
+        let files = Files::at(self.folder.path(), name);
+        self.authority.renew_aged(&files, &id, age, life);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

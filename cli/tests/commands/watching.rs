@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -181,6 +182,27 @@ fn check_finds_a_root_that_ends() {
     assert!(
         found.iter().all(|(kind, _)| kind == "certificate-ends"),
         "{found:?}"
+    );
+}
+
+#[test]
+fn check_finds_a_leaf_that_nobody_renews() {
+    let mesh = Mesh::start();
+    assert_eq!(findings(&mesh, &[]), []);
+    // An hour is left of ten.
+    mesh.age(
+        "web",
+        Duration::from_secs(9 * 3600),
+        Duration::from_secs(10 * 3600),
+    );
+    until("check names it", || {
+        findings(&mesh, &[]) == [("certificate-ends".to_owned(), "web.shop".to_owned())]
+    });
+    let text = mesh.run(&["check"]).out;
+    assert!(text.contains("the workload's certificate ends in"), "{text}");
+    assert!(
+        text.contains("next: it should have been replaced by itself"),
+        "{text}"
     );
 }
 

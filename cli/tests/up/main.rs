@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod checked;
 mod explicit;
+mod forbidden;
+mod hand;
 mod hosts;
 mod load;
 mod mesh;
 mod outage;
+mod postgres;
 mod rotation;
+mod suggested;
 mod transparent;
+mod wire;

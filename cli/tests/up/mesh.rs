@@ -55,9 +55,30 @@ impl Mesh {
         mesh
     }
 
+    /// Runs the mesh of `text` by way of a command that becomes the one behind it, such as one with fewer rights.
+    pub(crate) fn start_by(before: &[&str], text: &str, capture: &str) -> Self {
+        let mut mesh = Self::prepared(text);
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(env!("CARGO_BIN_EXE_ferrule"));
+        let mut command = mesh.prepare(command);
+        mesh.run(command.args(["up", "--capture", capture]));
+        mesh
+    }
+
+    /// Runs the mesh of `text` in that folder, in which there may be something already.
+    pub(crate) fn start_in(folder: TempDir, text: &str, capture: &str) -> Self {
+        let mut mesh = Self::prepared_in(folder, text);
+        let mut command = mesh.prepare(Command::new(env!("CARGO_BIN_EXE_ferrule")));
+        mesh.run(command.args(["up", "--capture", capture]));
+        mesh
+    }
+
     /// The mesh of `text`, which does not run yet.
     pub(crate) fn prepared(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::prepared_in(tempfile::tempdir().unwrap(), text)
+    }
+
+    fn prepared_in(folder: TempDir, text: &str) -> Self {
         fs::write(folder.path().join("mesh.yaml"), text).unwrap();
         Self {
             marker: format!("UP_TEST={}", folder.path().display()),

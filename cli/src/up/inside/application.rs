@@ -1,5 +1,6 @@
 //! Keeps one copy of a workload's application running, as its restart policy says.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::process::{self, ProcessError};
 use super::sidecar::is_true;
-use super::{Mesh, Stopping, tell_unit, write_private};
+use super::{Mesh, Stopping, tell, tell_unit, write_private};
 use crate::state::Capture;
-use crate::up::control::{Unit, UnitState};
+use crate::up::control::{Event, Unit, UnitState};
 use crate::up::document::Restart;
 use crate::up::explicit::{self, Told};
 use crate::up::parts::{self, HealthSpec, Mounts, Spec};
@@ -166,7 +167,22 @@ impl Application {
                 readiness.set(is_ready);
             }
         } else if matches!(started, Ok(Some(_))) {
-            while !self.listens(&workload.ports) {
+            let mut is_told = false;
+            loop {
+                match self.listens(&workload.ports) {
+                    Listens::Everywhere => break,
+                    Listens::Nowhere => {}
+                    Listens::OnLoopback(port, at) if !is_told => {
+                        is_told = true;
+                        let title = workload.title(&self.replica);
+                        tell(&Event::Notice(format!(
+                            "{title} is not ready: for port {port} somebody listens at {at} alone, where nobody in the \
+                             mesh reaches it; if that is {title}, let it listen at every address, or at the one that HOST \
+                             names where nothing is captured"
+                        )));
+                    }
+                    Listens::OnLoopback(..) => {}
+                }
                 sleep(LOOK_AGAIN).await;
             }
             tell_unit(unit, UnitState::Ready);
@@ -175,16 +191,25 @@ impl Application {
         std::future::pending().await
     }
 
-    /// Whether somebody listens on all `ports`. Nobody connects to find out: that would be a call to the application.
-    fn listens(&self, ports: &[u16]) -> bool {
-        if ports.is_empty() {
-            return true;
-        }
+    /// Where somebody listens on all `ports`. Nobody connects to find out: that would be a call to the application.
+    fn listens(&self, ports: &[u16]) -> Listens {
         let found = match &self.space {
             Some(space) => space.listening().ok(),
             None => space::listening().ok(),
         };
-        found.is_some_and(|found| ports.iter().all(|port| found.contains(port)))
+        let found = found.unwrap_or_default();
+        for port in ports {
+            let at = || found.iter().filter(|at| at.port() == *port).map(SocketAddr::ip);
+            // Where nothing is captured, the copies' own addresses are within loopback, too.
+            let own = |ip: IpAddr| ip.is_unspecified() || self.replica.addresses.contains(&ip);
+            if !at().any(own) {
+                // Others of loopback are other meshes'.
+                let private = at()
+                    .find(|ip| [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(ip));
+                return private.map_or(Listens::Nowhere, |ip| Listens::OnLoopback(*port, ip));
+            }
+        }
+        Listens::Everywhere
     }
 
     fn start(&self, mesh: &Mesh, workload: &WorkloadPlan) -> Result<Child, ProcessError> {
@@ -245,6 +270,16 @@ impl Application {
             }),
         }
     }
+}
+
+/// Where an application listens on its ports.
+enum Listens {
+    /// Its sidecar reaches them all.
+    Everywhere,
+    /// Not yet on all of them.
+    Nowhere,
+    /// On this one where only itself reaches it.
+    OnLoopback(u16, IpAddr),
 }
 
 /// Counts a copy among those that are ready, while it is.
