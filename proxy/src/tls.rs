@@ -2,4 +2,5 @@
 
 pub mod handshake;
 pub mod material;
+pub mod record;
 pub mod session;

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use ferrule_identity::tls::{Outcome, TlsError};
 use ferrule_identity::{PeerIdentity, SpiffeId, VerifyError};
+use rustls::NamedGroup;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CommonState, NamedGroup};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::material::Material;
-use super::session::{Progress, Session};
+use super::session::{Progress, Session, Terms};
 use crate::buffer::Buffer;
 use crate::closed::CloseReason;
 use crate::forward::relay::Arrived;
@@ -116,9 +116,10 @@ async fn secure(
     };
     let peer = outcome.result().and_then(Result::ok).cloned();
     let peer = peer.ok_or(HandshakeError::Nobody)?;
-    let agreed = Agreed::of(session.agreed());
-    let framing = framing::agreed(session.agreed().alpn_protocol())
-        .map_err(|source| HandshakeError::Framing { source })?;
+    let terms = session.take_terms().ok_or(HandshakeError::Nobody)?;
+    let agreed = Agreed::of(&terms);
+    let framing =
+        framing::agreed(terms.protocol.as_deref()).map_err(|source| HandshakeError::Framing { source })?;
     Ok(Secured {
         tcp,
         channel: Channel::new(session, framing),
@@ -192,21 +193,21 @@ async fn linger(tcp: &mut TcpStream) {
 }
 
 impl Agreed {
-    fn of(state: &CommonState) -> Self {
+    fn of(terms: &Terms) -> Self {
         Self {
-            version: match state.protocol_version() {
+            version: match terms.version {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "",
             },
-            group: match state.negotiated_key_exchange_group().map(|group| group.name()) {
+            group: match terms.group {
                 Some(NamedGroup::X25519MLKEM768) => "X25519MLKEM768",
                 Some(NamedGroup::X25519) => "x25519",
                 Some(NamedGroup::secp256r1) => "secp256r1",
                 _ => "",
             },
-            cipher: state
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
+            cipher: terms
+                .cipher
+                .and_then(|cipher| cipher.as_str())
                 .map_or("", |name| name.strip_prefix("TLS13_").unwrap_or(name)),
         }
     }

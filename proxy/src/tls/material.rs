@@ -66,7 +66,10 @@ impl Material {
     /// When rustls does not take the settings.
     pub fn server(&self, outcome: &Outcome) -> Result<ServerConfig, TlsError> {
         let verifier = self.verifier(Expected::Anyone, outcome);
-        peer_server_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
+        let mut config = peer_server_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))?;
+        // The records after the handshake are `record`'s, which needs its secrets.
+        config.enable_secret_extraction = true;
+        Ok(config)
     }
 
     /// Settings for one handshake as the side that dials `expected`, whose verification goes to `outcome`.
@@ -75,7 +78,9 @@ impl Material {
     /// When rustls does not take the settings.
     pub fn client(&self, expected: SpiffeId, outcome: &Outcome) -> Result<ClientConfig, TlsError> {
         let verifier = self.verifier(Expected::one(expected), outcome);
-        peer_client_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))
+        let mut config = peer_client_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))?;
+        config.enable_secret_extraction = true;
+        Ok(config)
     }
 
     fn verifier(&self, expected: Expected, outcome: &Outcome) -> PeerVerifier {

@@ -1,6 +1,6 @@
 //! OpenSSL, which knows nothing of the mesh, is the peer.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -106,4 +106,107 @@ fn openssl_is_a_server_that_the_sidecar_talks_to() {
     server.wait().unwrap();
     // A killed server did not say that it was done.
     assert!(!rest(&mut client).1);
+}
+
+/// After so many seconds a program of which nothing comes is ended.
+const PATIENCE: &str = "60";
+
+/// Reads lines of a program until one holds `words`.
+fn until(output: &mut BufReader<impl Read>, words: &str) {
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "no {words}");
+    }
+}
+
+// RFC 8446 §4.6.3: new keys of theirs, for which they want new ones of ours, between any two words.
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn openssl_renews_the_keys_of_both_sides_as_a_client() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    let api = mesh.api_sidecar("");
+    let mut child = Command::new("timeout")
+        .args([PATIENCE, "openssl", "s_client"])
+        .args(["-connect", &api.door(0).to_string()])
+        .arg("-cert")
+        .arg(&mesh.web.chain)
+        .arg("-key")
+        .arg(&mesh.web.key)
+        .arg("-CAfile")
+        .arg(&mesh.web.bundle)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut words = child.stdin.take().unwrap();
+    let mut heard = BufReader::new(child.stdout.take().unwrap());
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    words.write_all(b"hello\n").unwrap();
+    let mut server = BufReader::new(mesh.accept());
+    until(&mut server, "hello");
+    for round in 0..3 {
+        words.write_all(b"K\n").unwrap();
+        until(&mut told, "KEYUPDATE");
+        writeln!(words, "asked {round}").unwrap();
+        until(&mut server, &format!("asked {round}"));
+        writeln!(server.get_mut(), "answered {round}").unwrap();
+        until(&mut heard, &format!("answered {round}"));
+    }
+    words.write_all(b"Q\n").unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn openssl_renews_the_keys_of_both_sides_as_a_server() {
+    let mesh = Mesh::new();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    // Without `stdbuf` it would keep what it tells until there is more.
+    let mut child = Command::new("timeout")
+        .args([
+            PATIENCE,
+            "stdbuf",
+            "-oL",
+            "openssl",
+            "s_server",
+            "-accept",
+            &port.to_string(),
+            "-Verify",
+            "4",
+            "-tls1_3",
+        ])
+        .arg("-cert")
+        .arg(&mesh.api.chain)
+        .arg("-key")
+        .arg(&mesh.api.key)
+        .arg("-CAfile")
+        .arg(&mesh.api.bundle)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut words = child.stdin.take().unwrap();
+    let mut heard = BufReader::new(child.stdout.take().unwrap());
+    until(&mut heard, "ACCEPT");
+    let web = mesh.web_sidecar(port, API, "");
+    let mut client = BufReader::new(dial(web.door(0)));
+    client.get_mut().write_all(b"hello\n").unwrap();
+    until(&mut heard, "hello");
+    for round in 0..3 {
+        words.write_all(b"K\n").unwrap();
+        until(&mut heard, "SSL_do_handshake -> 1");
+        writeln!(words, "asked {round}").unwrap();
+        until(&mut client, &format!("asked {round}"));
+        writeln!(client.get_mut(), "answered {round}").unwrap();
+        until(&mut heard, &format!("answered {round}"));
+    }
+    words.write_all(b"Q\n").unwrap();
+    child.wait().unwrap();
 }

@@ -5,9 +5,14 @@ use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
 use super::*;
+use crate::tls::record::Record;
+
+mod compared;
+mod records;
 
 /// Settings of both sides that trust one self-signed certificate.
 pub(crate) fn settings() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
@@ -15,7 +20,7 @@ pub(crate) fn settings() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
@@ -28,6 +33,8 @@ pub(crate) fn settings() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     server.send_tls13_tickets = 0;
+    server.enable_secret_extraction = true;
+    client.enable_secret_extraction = true;
     (Arc::new(client), Arc::new(server))
 }
 
@@ -253,7 +260,7 @@ fn writing_does_not_disturb_half_a_message() {
     let mut ours = End::new(client(&for_client, "db.test"));
     let mut theirs = ServerConnection::new(for_server).unwrap();
     let mut to_server = ours.start();
-    while ours.session.agreed().is_handshaking() || theirs.is_handshaking() {
+    while ours.session.is_handshaking() || theirs.is_handshaking() {
         theirs.read_tls(&mut to_server.as_slice()).unwrap();
         theirs.process_new_packets().unwrap();
         let mut to_client = Vec::new();
