@@ -5,4 +5,5 @@ pub mod address;
 pub mod dial;
 pub mod listener;
 pub mod original;
+pub mod pace;
 pub mod socket;

@@ -211,8 +211,10 @@ fn open(doors: Vec<Door>, backlog: i32) -> Result<Vec<(Door, TcpListener)>, Work
     doors
         .into_iter()
         .map(|door| {
+            // Who comes from the workload is on this machine.
+            let near = matches!(door, Door::Outbound(..));
             let listener =
-                listen(door.address(), backlog).map_err(|source| WorkerError::Listen { source })?;
+                listen(door.address(), backlog, near).map_err(|source| WorkerError::Listen { source })?;
             let found = listener
                 .local_addr()
                 .map_err(|source| WorkerError::Thread { source })?;

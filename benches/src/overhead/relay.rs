@@ -30,7 +30,7 @@ pub(crate) struct Relay {
 pub(crate) fn run(relay: &Relay) -> anyhow::Result<()> {
     let to = relay.to;
     runtime::run(async {
-        let listener = listen(ListenAddr::new(relay.listen), BACKLOG)?;
+        let listener = listen(ListenAddr::new(relay.listen), BACKLOG, false)?;
         let mut open: JoinSet<io::Result<()>> = JoinSet::new();
         loop {
             let (near, _) = listener.accept().await.context("cannot accept")?;

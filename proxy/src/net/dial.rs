@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::address::UpstreamAddr;
+use super::pace::unpace;
 use super::socket::{KeepAlive, prepare};
 
 /// How the proxy dials.
@@ -41,6 +42,9 @@ async fn connect(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
     };
     if let Some(mark) = how.mark {
         SockRef::from(&socket).set_mark(mark)?;
+    }
+    if target.ip().is_loopback() {
+        unpace(&SockRef::from(&socket));
     }
     let stream = socket.connect(target.socket()).await?;
     prepare(&stream, how.keepalive)?;
