@@ -290,7 +290,8 @@ fn read(text: &str, domain: &TrustDomain) -> anyhow::Result<Stack> {
     Ok(whole)
 }
 
-fn files(domain: &TrustDomain, chain: &Path, key: &Path, bundle: &Path) -> Files {
+/// Where a workload finds its certificate.
+pub(crate) fn files(domain: &TrustDomain, chain: &Path, key: &Path, bundle: &Path) -> Files {
     Files {
         trust_domain: domain.clone(),
         chain: chain.to_owned(),

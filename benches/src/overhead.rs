@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// there may be open files]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     idle: Option<Vec<usize>>,
+    /// Bulk over 64, 256 and 1,000 connections, too
+    #[arg(long)]
+    growth: bool,
     /// One short round
     #[arg(long)]
     quick: bool,
@@ -179,7 +182,7 @@ fn measure(
     let time = Duration::from_secs_f64(settings.seconds);
     let rounds = Rounds {
         subjects: &subjects,
-        measures: &measure::all(settings.rate),
+        measures: &measure::all(settings.rate, options.growth),
         congestion: &settings.congestion,
         count: settings.rounds,
         times: Times {

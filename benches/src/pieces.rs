@@ -1,6 +1,7 @@
 //! Measures single steps of the way through Ferrule, in this process and without a network.
 
 mod judge;
+mod sealed;
 
 use std::io::Write as _;
 
@@ -8,6 +9,7 @@ use anyhow::Context as _;
 use ferrule_load::spread::Spread;
 
 use judge::{CASES, Rules};
+use sealed::Ends;
 
 /// How often.
 #[derive(Debug, clap::Args)]
@@ -26,11 +28,16 @@ pub(crate) struct Options {
 /// Measures and prints; gives whether judging stays below its bound.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let rules = Rules::make()?;
+    let ends = Ends::make()?;
     let mut samples = CASES.map(|_| Vec::new());
+    let (mut handshakes, mut copies) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         for (case, samples) in CASES.into_iter().zip(&mut samples) {
             samples.push(rules.time(case, options.count)?);
         }
+        // These take longer by themselves.
+        handshakes.push(ends.time_handshake((options.count / 1_000).max(1))? / 1e3);
+        copies.push(ends.time_copy((options.count / 1_000).max(1))? / 1e3);
     }
     let mut met = true;
     for (case, samples) in CASES.iter().zip(samples) {
@@ -42,6 +49,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
             case.name
         )
         .context("cannot write to standard output")?;
+    }
+    for (what, samples) in [
+        ("a handshake, both sides", handshakes),
+        ("sealing and opening a MiB", copies),
+    ] {
+        writeln!(std::io::stdout(), "{what}: {} µs", Spread::of(samples))
+            .context("cannot write to standard output")?;
     }
     Ok(met)
 }
@@ -59,5 +73,12 @@ mod tests {
         for case in CASES {
             assert!(rules.time(case, 10).unwrap() > 0.0);
         }
+    }
+
+    #[test]
+    fn handshakes_and_copies_take_time() {
+        let ends = Ends::make().unwrap();
+        assert!(ends.time_handshake(2).unwrap() > 0.0);
+        assert!(ends.time_copy(2).unwrap() > 0.0);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Barrier;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
@@ -60,6 +61,17 @@ impl Lanes {
             took,
             cpu: read()?.saturating_sub(before),
         })
+    }
+
+    /// Lets the lanes run until all of them have come to `ready`.
+    pub(crate) async fn until(&mut self, ready: &Barrier) -> Result<(), LoadError> {
+        tokio::select! {
+            waited = timeout(PATIENCE, ready.wait()) => match waited {
+                Ok(_) => Ok(()),
+                Err(_) => Err(LoadError::Stuck { doing: self.doing, limit: PATIENCE }),
+            },
+            Some(ended) = self.open.join_next() => Err(self.too_early(ended)),
+        }
     }
 
     /// A lane that ends meanwhile has failed.

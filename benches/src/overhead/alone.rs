@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ferrule_load::idle::Held;
 use ferrule_load::runtime;
 
-use super::measure::{Group, IDLE, IDLE_PROPORTIONAL, SIZE, START, each_idle};
+use super::measure::{Group, IDLE, IDLE_PROPORTIONAL, SIZE, SLOPE, START, each_idle};
 use super::report::{Place, Samples};
 use super::rounds::works;
 use super::subject::{Open, Subject};
@@ -45,6 +45,7 @@ impl Alone<'_> {
         let size = mebibytes(open.size(self.folder)?);
         samples.add(program, SIZE, subject.name, size);
         let mut held = Held::default();
+        let mut fewer: Option<(usize, f64)> = None;
         for count in self.idle {
             let measure = format!("idle-{count}");
             // One that cannot hold so many is no worse at the rest.
@@ -56,6 +57,11 @@ impl Alone<'_> {
                     let each = |full: f64, idle: f64| (full - idle) / programs / number(*count);
                     let resident = each(full.resident, idle.resident);
                     samples.add(place, each_idle("each"), subject.name, resident);
+                    if let Some((few, held)) = fewer {
+                        let slope = (full.resident - held) / programs / number(count - few);
+                        samples.add(place, SLOPE, subject.name, slope);
+                    }
+                    fewer = Some((*count, full.resident));
                 }
                 Err(error) => {
                     samples.fail(subject.name, &measure, &error.into());

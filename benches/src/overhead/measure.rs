@@ -75,12 +75,21 @@ enum Load {
     Bulk(Direction, usize),
     Requests {
         connections: usize,
-        rate: Option<f64>,
+        rate: Option<Pace>,
         one_core: bool,
     },
     Openings {
         parallel: usize,
     },
+}
+
+/// How many requests a second, where it is not as many as there can be.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// So many.
+    Fixed(f64),
+    /// This share of what the same way carried in [`FULL`], in the same round.
+    Share(f64),
 }
 
 /// How long each load goes on.
@@ -90,8 +99,27 @@ pub(crate) struct Times {
     pub(crate) time: Duration,
 }
 
-/// All loads; `rate` is that of the one that is not as fast as it can be, in requests a second.
-pub(crate) fn all(rate: f64) -> Vec<Measure> {
+/// All loads; `rate` is that of the one at a fixed rate, in requests a second. `growth`: bulk over more and more
+/// connections, too.
+pub(crate) fn all(rate: f64, growth: bool) -> Vec<Measure> {
+    let mut all = usual(rate);
+    if growth {
+        let more = [
+            ("bulk-64-up", "64 connections, to the server", 64),
+            ("bulk-256-up", "256 connections, to the server", 256),
+            ("bulk-1000-up", "1,000 connections, to the server", 1_000),
+        ];
+        all.extend(more.map(|(name, title, connections)| Measure {
+            name,
+            title,
+            group: Group::Bulk,
+            load: Load::Bulk(Direction::Up, connections),
+        }));
+    }
+    all
+}
+
+fn usual(rate: f64) -> Vec<Measure> {
     let bulk = |name, title, direction, connections| Measure {
         name,
         title,
@@ -121,12 +149,26 @@ pub(crate) fn all(rate: f64) -> Vec<Measure> {
         requests("requests-1", "1 connection", 1, None, false),
         requests("requests-1-core", "1 connection, all on one core", 1, None, true),
         requests("requests-16", "16 connections", 16, None, false),
-        requests("requests-64", "64 connections", 64, None, false),
+        requests(FULL, "64 connections", 64, None, false),
+        requests(
+            "requests-half",
+            "64 connections at 50 % of their rate",
+            64,
+            Some(Pace::Share(0.5)),
+            false,
+        ),
+        requests(
+            "requests-most",
+            "64 connections at 90 % of their rate",
+            64,
+            Some(Pace::Share(0.9)),
+            false,
+        ),
         requests(
             "requests-rate",
             "64 connections at a fixed rate",
             64,
-            Some(rate),
+            Some(Pace::Fixed(rate)),
             false,
         ),
         Measure {
@@ -149,20 +191,23 @@ impl Measure {
         matches!(self.load, Load::Bulk(..))
     }
 
-    /// Puts the load on the path that begins at `entry`.
+    /// Puts the load on the path that begins at `entry`, which carried `full` requests a second in [`FULL`].
     pub(crate) fn take(
         &self,
         entry: SocketAddr,
+        full: Option<f64>,
         times: Times,
         meter: Meter<'_>,
     ) -> Result<Vec<(Figure, f64)>, LoadError> {
         let Times { warm_up, time } = times;
         match self.load {
             Load::Bulk(direction, connections) => {
+                // Many connections take a while to open.
+                let opening = OPENING * u32::try_from(connections).unwrap_or(u32::MAX);
                 let bulk = Bulk {
                     direction,
                     connections,
-                    warm_up,
+                    warm_up: warm_up.max(opening),
                     time,
                 };
                 let carried = runtime::run(bulk::run(bulk, entry, meter))??;
@@ -174,6 +219,15 @@ impl Measure {
             Load::Requests {
                 connections, rate, ..
             } => {
+                let rate = match rate {
+                    None => None,
+                    Some(Pace::Fixed(rate)) => Some(rate),
+                    // A way that carried nothing at full rate has no share of it.
+                    Some(Pace::Share(share)) => match full {
+                        Some(full) => Some(full * share),
+                        None => return Ok(Vec::new()),
+                    },
+                };
                 let asking = Asking {
                     connections,
                     size: REQUEST_BYTES,
@@ -235,6 +289,16 @@ pub(crate) const SIZE: Figure = figure("size", "MiB stripped", Better::Less);
 pub(crate) const fn each_idle(name: &'static str) -> Figure {
     figure(name, "KiB each", Better::Less)
 }
+
+/// What `more` idle connections add to one proxy beyond the fewer before them, for each of them.
+pub(crate) const SLOPE: Figure = figure("slope", "KiB for each more", Better::Less);
+
+/// The load whose rate others take a share of, and its figure.
+pub(crate) const FULL: &str = "requests-64";
+pub(crate) const RATE_NAME: &str = RATE.name;
+
+/// How long each connection of a bulk load has to open before anything counts.
+const OPENING: Duration = Duration::from_millis(4);
 
 /// The size of a request and of an answer.
 const REQUEST_BYTES: u32 = 1024;

@@ -19,7 +19,7 @@ use crate::programs::installed;
 pub(crate) type Named = BTreeMap<String, PathBuf>;
 
 /// All subjects that there can be, those first that all others are compared with.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     DIRECT,
     PLAIN,
     FERRULE,
@@ -28,6 +28,7 @@ pub(crate) const NAMES: [&str; 8] = [
     "nginx",
     "nginx-plain",
     "stunnel",
+    "ztunnel",
 ];
 
 pub(crate) const DIRECT: &str = "direct";
@@ -55,6 +56,7 @@ pub(crate) fn prepare(name: &str, place: &Place, named: &Named) -> anyhow::Resul
         "nginx" => peer("nginx", nginx::sealed),
         "nginx-plain" => peer("nginx", nginx::plain),
         "stunnel" => peer("stunnel", stunnel::prepare),
+        "ztunnel" => Ok(Err(ZTUNNEL.to_owned())),
         _ => anyhow::bail!("there is no subject {name}; there are {}", NAMES.join(", ")),
     }
 }
@@ -89,6 +91,10 @@ fn plain(place: &Place) -> anyhow::Result<Subject> {
         entry: place.near,
     })
 }
+
+/// Why ztunnel is not among them, wherever its program is.
+const ZTUNNEL: &str = "ztunnel takes no certificate from a file: it wants a CA, a control plane and redirected connections \
+                       in a network namespace for each side; measure it in a cluster, with `ferrule bench`";
 
 /// What is said of every program that speaks mutual TLS here.
 const MUTUAL: &str =

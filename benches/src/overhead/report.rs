@@ -147,6 +147,15 @@ impl Samples {
         }
     }
 
+    /// The newest sample of `subject`.
+    pub(crate) fn last(&self, measure: &str, figure: &str, subject: &str) -> Option<f64> {
+        let row = self
+            .rows
+            .iter()
+            .find(|row| row.measure == measure && row.figure == figure)?;
+        row.of(subject)?.samples.last().copied()
+    }
+
     /// Notes that `subject` failed at `measure`.
     pub(crate) fn fail(&mut self, subject: &'static str, measure: &str, error: &anyhow::Error) {
         self.faults.push(Fault {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use ferrule_load::requests::{self, Asking};
 use ferrule_load::{no_meter, runtime};
 
-use super::measure::{Measure, Times};
+use super::measure::{FULL, Measure, RATE_NAME, Times};
 use super::report::{Place, Samples};
 use super::space::Space;
 use super::subject::{Open, Subject, bind};
@@ -68,12 +68,13 @@ impl Rounds<'_> {
         congestion: &str,
         samples: &mut Samples,
     ) -> anyhow::Result<()> {
+        let full = samples.last(FULL, RATE_NAME, subject.name);
         let mut all = open.ids().to_vec();
         all.push(std::process::id());
         if measure.on_one_core() {
             bind(&all, true)?;
         }
-        let taken = measure.take(open.entry, self.times, &|| open.cpu());
+        let taken = measure.take(open.entry, full, self.times, &|| open.cpu());
         if measure.on_one_core() {
             bind(&all, false)?;
         }

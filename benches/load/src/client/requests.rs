@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ferrule_daemon::dial::dial;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Barrier, Mutex, mpsc};
 
 use crate::delays::Delays;
 use crate::lanes::Lanes;
@@ -70,17 +70,25 @@ pub async fn run(asking: Asking, target: SocketAddr, meter: Meter<'_>) -> Result
     let mut pacer = asking.rate.map(Pacer::new).transpose()?;
     let due = pacer.as_mut().and_then(|pacer| pacer.due.take());
     let due = due.map(|due| Rc::new(Mutex::new(due)));
+    // What it costs to open so many connections is no part of what is asked over them.
+    let ready = Rc::new(Barrier::new(asking.connections + 1));
     for _ in 0..asking.connections {
         let tcp = dial(target, PATIENCE).await?;
         let (stop, delays, due) = (lanes.stop(), Rc::clone(&delays), due.clone());
+        let ready = Rc::clone(&ready);
         lanes.add(async move {
-            let asked = match due {
-                None => ask(tcp, asking.size, &stop, &delays).await,
-                Some(due) => ask_when_due(tcp, asking.size, &due, &stop, &delays).await,
+            let asked = async {
+                let (tcp, bytes) = opened(tcp, asking.size).await?;
+                ready.wait().await;
+                match due {
+                    None => ask(tcp, bytes, &stop, &delays).await,
+                    Some(due) => ask_when_due(tcp, bytes, &due, &stop, &delays).await,
+                }
             };
-            asked.map_err(LoadError::broken("waiting for an answer"))
+            asked.await.map_err(LoadError::broken("waiting for an answer"))
         });
     }
+    lanes.until(&ready).await?;
     let pacer = pacer.map(Pacer::begin).transpose()?;
     let begin = || delays.borrow_mut().clear();
     let window = lanes.window(asking.warm_up, asking.time, meter, begin).await?;
@@ -96,9 +104,20 @@ pub async fn run(asking: Asking, target: SocketAddr, meter: Meter<'_>) -> Result
     })
 }
 
-async fn ask(mut tcp: TcpStream, size: u32, stop: &Cell<bool>, delays: &RefCell<Delays>) -> io::Result<()> {
+/// Asks once, so that the whole way is open; gives what to ask on it.
+async fn opened(mut tcp: TcpStream, size: u32) -> io::Result<(TcpStream, Vec<u8>)> {
     Wish::Echo { size }.say(&mut tcp).await?;
     let mut bytes = message(size);
+    exchange(&mut tcp, &mut bytes).await?;
+    Ok((tcp, bytes))
+}
+
+async fn ask(
+    mut tcp: TcpStream,
+    mut bytes: Vec<u8>,
+    stop: &Cell<bool>,
+    delays: &RefCell<Delays>,
+) -> io::Result<()> {
     while !stop.get() {
         let begun = Instant::now();
         exchange(&mut tcp, &mut bytes).await?;
@@ -109,13 +128,11 @@ async fn ask(mut tcp: TcpStream, size: u32, stop: &Cell<bool>, delays: &RefCell<
 
 async fn ask_when_due(
     mut tcp: TcpStream,
-    size: u32,
+    mut bytes: Vec<u8>,
     due: &Mutex<mpsc::Receiver<Instant>>,
     stop: &Cell<bool>,
     delays: &RefCell<Delays>,
 ) -> io::Result<()> {
-    Wish::Echo { size }.say(&mut tcp).await?;
-    let mut bytes = message(size);
     loop {
         let begun = due.lock().await.recv().await;
         let Some(begun) = begun.filter(|_| !stop.get()) else {
