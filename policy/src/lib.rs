@@ -41,9 +41,7 @@ pub use host::{HostError, HostName, HostPattern};
 pub use joined::{Joined, JoinedService, JoinedWorkload, contested, join, join_workload};
 pub use judge::{judge, judge_port};
 pub use pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPattern, Workloads};
-pub use places::{
-    Behind, PlaceDocument, PublishedPort, ServiceDocument, ServicePort, WorkloadDocument,
-};
+pub use places::{Behind, PlaceDocument, PublishedPort, ServiceDocument, ServicePort, WorkloadDocument};
 pub use policy::{BuiltIn, Mesh, Policy, ResolvedError};
 pub use preset::{Preset, PresetError};
 pub use rule::{Peers, PolicyName, Rule};
