@@ -25,7 +25,7 @@ use ferrule_load::server::Server;
 
 use alone::Alone;
 use machine::Machine;
-use measure::Times;
+use measure::{Measure, Times};
 use peers::{DIRECT, FERRULE, NAMES, Named, PLAIN};
 use pki::Certificates;
 use place::Place;
@@ -43,6 +43,7 @@ use crate::programs::build;
 Examples:
   ferrule-benches overhead --json overhead.json --html overhead.html
   ferrule-benches overhead --peers haproxy,nginx --program envoy=/opt/envoy
+  ferrule-benches overhead --only connections --rounds 9
 A quick look, whose figures are not worth noting:
   ferrule-benches overhead --quick
 
@@ -54,6 +55,9 @@ pub(crate) struct Options {
     /// A program that is not where a shell would find it; that of `ferrule` is built where it is not named
     #[arg(long = "program", value_name = "NAME=FILE", value_parser = named)]
     programs: Vec<(String, PathBuf)>,
+    /// Which loads are put on everybody, by the names of the JSON; memory and start are left out then [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
     /// How often each measurement is taken, in turn with the others [default: 5, 1 if quick]
     #[arg(long, value_name = "NUMBER")]
     rounds: Option<usize>,
@@ -173,7 +177,9 @@ fn measure(
         idle: &settings.idle_connections,
         folder,
     };
-    for subject in subjects.iter().filter(|subject| !subject.parts.is_empty()) {
+    let measures = measures(options, settings.rate)?;
+    let with_parts = subjects.iter().filter(|subject| !subject.parts.is_empty());
+    for subject in with_parts.filter(|_| options.only.is_empty()) {
         tell(&format!("{} alone …", subject.title));
         if let Err(error) = alone.take(subject, &mut samples) {
             samples.fail(subject.name, "alone", &error);
@@ -182,7 +188,7 @@ fn measure(
     let time = Duration::from_secs_f64(settings.seconds);
     let rounds = Rounds {
         subjects: &subjects,
-        measures: &measure::all(settings.rate, options.growth),
+        measures: &measures,
         congestion: &settings.congestion,
         count: settings.rounds,
         times: Times {
@@ -202,6 +208,22 @@ fn measure(
         faults,
         results,
     })
+}
+
+/// The loads that were asked for.
+fn measures(options: &Options, rate: f64) -> anyhow::Result<Vec<Measure>> {
+    let mut measures = measure::all(rate, options.growth);
+    for name in &options.only {
+        let names: Vec<&str> = measures.iter().map(|measure| measure.name).collect();
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no load {name}, but {}",
+            names.join(", ")
+        );
+    }
+    measures
+        .retain(|measure| options.only.is_empty() || options.only.iter().any(|name| name == measure.name));
+    Ok(measures)
 }
 
 fn subjects(

@@ -99,6 +99,7 @@ impl Proxy {
             readiness: readiness.clone(),
             token,
             clock: surroundings.clock.clone(),
+            parked: Arc::default(),
         };
         let tasks = Tasks::new();
         let mut workers = start_workers(&shared)?;

@@ -22,6 +22,8 @@ thread_local! {
 pub struct Buffer {
     /// Everything, the room included.
     bytes: Vec<u8>,
+    /// Where the bytes begin.
+    begin: usize,
     /// Where the room begins.
     end: usize,
 }
@@ -31,6 +33,7 @@ impl Buffer {
     pub const fn new() -> Self {
         Self {
             bytes: Vec::new(),
+            begin: 0,
             end: 0,
         }
     }
@@ -40,18 +43,19 @@ impl Buffer {
         let spare = SPARE.with_borrow_mut(Vec::pop);
         Self {
             bytes: spare.unwrap_or_else(|| vec![0; BUFFER_BYTES]),
+            begin: 0,
             end: 0,
         }
     }
 
     /// The bytes.
     pub fn filled(&self) -> &[u8] {
-        self.bytes.get(..self.end).unwrap_or_default()
+        self.bytes.get(self.begin..self.end).unwrap_or_default()
     }
 
     /// The bytes, to be changed in place.
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.end).unwrap_or_default()
+        self.bytes.get_mut(self.begin..self.end).unwrap_or_default()
     }
 
     /// The room behind the bytes, made at least `least` long.
@@ -85,12 +89,18 @@ impl Buffer {
 
     /// Keeps the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
-        self.end = self.end.min(length);
+        self.end = self.end.min(self.begin.saturating_add(length));
+    }
+
+    /// Keeps the bytes from the one at `from` to the one before that at `to`, where they are.
+    pub fn keep(&mut self, from: usize, to: usize) {
+        self.truncate(to);
+        self.begin = self.begin.saturating_add(from).min(self.end);
     }
 
     /// Forgets the bytes, keeps the room.
     pub const fn clear(&mut self) {
-        self.end = 0;
+        (self.begin, self.end) = (0, 0);
     }
 }
 
@@ -139,10 +149,16 @@ mod tests {
         buffer.room(3)[..3].copy_from_slice(b"two");
         buffer.advance(3);
         assert_eq!(buffer.filled(), b"one two");
+        buffer.keep(2, 6);
+        assert_eq!(buffer.filled(), b"e tw");
+        buffer.push(b"ice");
+        assert_eq!(buffer.filled(), b"e twice");
+        buffer.keep(9, 3);
+        assert_eq!(buffer.filled(), b"");
         buffer.clear();
         assert_eq!(buffer.filled(), b"");
-        assert_eq!(buffer.room(0).len(), 7);
+        assert_eq!(buffer.room(0).len(), 9);
         buffer.advance(usize::MAX);
-        assert_eq!(buffer.filled().len(), 7);
+        assert_eq!(buffer.filled().len(), 9);
     }
 }

@@ -158,9 +158,12 @@ impl CloseReason {
         match error {
             OpenError::Refused { .. } => Self::RefusedByPeer,
             OpenError::Timeout { .. } => Self::HandshakeTimeout,
-            OpenError::Broken { .. } | OpenError::Ended | OpenError::OutOfTurn | OpenError::Protocol(_) => {
-                Self::HandshakeFailed
+            OpenError::Application { .. } => Self::ClientReset,
+            _ if error.is_alert() => Self::RefusedByPeer,
+            OpenError::Broken { .. } | OpenError::Reset { .. } | OpenError::Ended | OpenError::Left => {
+                Self::UpstreamReset
             }
+            OpenError::OutOfTurn | OpenError::Protocol(_) => Self::HandshakeFailed,
         }
     }
 
@@ -169,8 +172,10 @@ impl CloseReason {
         match error {
             RelayError::Broken { leg, .. } if *leg == client => Self::ClientReset,
             // Only the outer leg carries TLS. To whoever looks, a stream that was cut is one that was reset.
-            RelayError::Truncated if client == Leg::Outer => Self::ClientReset,
-            RelayError::Broken { .. } | RelayError::Truncated => Self::UpstreamReset,
+            RelayError::Truncated | RelayError::Reset { .. } if client == Leg::Outer => Self::ClientReset,
+            RelayError::Broken { .. } | RelayError::Truncated | RelayError::Reset { .. } => {
+                Self::UpstreamReset
+            }
             RelayError::Protocol {
                 source: rustls::Error::AlertReceived(_),
             } => Self::RefusedByPeer,

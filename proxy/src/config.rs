@@ -284,6 +284,21 @@ pub struct ConnectionConfig {
     pub expiry_grace: Duration,
     /// Probes of both legs.
     pub keepalive: KeepAlive,
+    /// How TLS connections are kept for the next stream.
+    pub pool: PoolConfig,
+}
+
+/// How TLS connections to other workloads are kept for the next stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// How long one is kept that carries nothing.
+    pub idle: Duration,
+    /// How long after its handshake one takes another stream.
+    pub age: Duration,
+    /// How many that carry nothing are kept for each destination, in each worker.
+    pub most: usize,
+    /// How many are kept ready for each destination that was called lately, in each worker.
+    pub warm: usize,
 }
 
 /// Reads what is `written` with `variables` laid over it.

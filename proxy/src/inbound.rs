@@ -1,4 +1,5 @@
 //! Takes connections to the workload.
 
 pub mod connection;
+pub mod idle;
 pub mod plaintext;

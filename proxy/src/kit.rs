@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferrule_daemon::drain::Drain;
 use ferrule_daemon::ready::Readiness;
@@ -14,6 +15,10 @@ use crate::balance::Balancer;
 use crate::closed::{CloseReason, Closed};
 use crate::config::Config;
 use crate::egress::resolver::Resolver;
+use crate::forward::carry::Limits;
+use crate::framing::pool::Pool;
+use crate::framing::turn::Turn;
+use crate::framing::warm::Warmth;
 use crate::knowledge::map::Map;
 use crate::knowledge::question::Asker;
 use crate::net::dial::Dialing;
@@ -50,10 +55,21 @@ pub struct Kit {
     pub shaking: Cell<usize>,
     /// How the endpoints of services fare.
     pub balancer: Balancer,
+    /// Connections to other workloads that carry nothing now.
+    pub pool: Pool,
+    /// To whom connections are kept ready.
+    pub warmth: Warmth,
+    /// When connections become too old for another stream.
+    pub turn: Turn,
+    /// How many connections from other workloads carry nothing now, in all workers.
+    pub parked: Arc<AtomicUsize>,
 }
 
 /// A handshake's place among those that are allowed at once; dropping it gives it back.
 pub struct Shaking<'k>(&'k Cell<usize>);
+
+/// A connection that carries nothing now; dropping it says that it does.
+pub struct Parking<'k>(&'k AtomicUsize);
 
 impl Kit {
     /// The certificate to show.
@@ -83,6 +99,27 @@ impl Kit {
         }
         self.shaking.set(now + 1);
         Ok(Shaking(&self.shaking))
+    }
+
+    /// How many connections to the workload are open, without those that wait for a stream.
+    pub fn inbound_busy(&self) -> usize {
+        self.inbound
+            .open()
+            .saturating_sub(self.parked.load(Ordering::Relaxed))
+    }
+
+    /// Counts a connection to the workload as one that carries nothing, until this is dropped.
+    pub fn park(&self) -> Parking<'_> {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        Parking(&self.parked)
+    }
+
+    /// How long carrying may wait.
+    pub fn carrying(&self) -> Limits {
+        Limits {
+            taking: self.config.limits.handshake,
+            half_closed: self.config.connection.half_closed,
+        }
     }
 
     /// How connections are dialled.
@@ -115,6 +152,12 @@ impl Kit {
 impl Drop for Shaking<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Drop for Parking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -22,12 +23,16 @@ use crate::config::Config;
 use crate::egress::message::Family;
 use crate::egress::resolver::Resolver;
 use crate::egress::servers::Servers;
+use crate::framing::pool::Pool;
+use crate::framing::turn::{self, Turn};
+use crate::framing::warm::Warmth;
 use crate::inbound;
 use crate::kit::Kit;
 use crate::knowledge::News;
 use crate::net::accept::accept_each;
 use crate::net::address::ListenAddr;
 use crate::net::listener::{ListenError, listen};
+use crate::net::socket::prepare_accepted;
 use crate::observe::book::{Book, Seen};
 use crate::observe::edges::Edges;
 use crate::observe::live::Shard;
@@ -62,6 +67,8 @@ pub struct Shared {
     pub token: Token,
     /// The time.
     pub clock: Clock,
+    /// How many connections from other workloads carry nothing now.
+    pub parked: Arc<AtomicUsize>,
 }
 
 /// A place where connections come in.
@@ -181,7 +188,7 @@ fn run(
         }
     };
     runtime.block_on(async {
-        let listening = match open(doors, shared.config.limits.backlog) {
+        let listening = match open(doors, &shared.config) {
             Ok(listening) => listening,
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -201,20 +208,23 @@ fn run(
             () = kit.gate.mind(&kit.inbound, &kit.outbound) => {}
             () = kit.book.mind() => {}
             () = probe::watch(&kit) => {}
+            () = turn::mind(&kit) => {}
             () = first_panic(serving) => {}
             _ = stopped => {}
         }
     });
 }
 
-fn open(doors: Vec<Door>, backlog: i32) -> Result<Vec<(Door, TcpListener)>, WorkerError> {
+fn open(doors: Vec<Door>, config: &Config) -> Result<Vec<(Door, TcpListener)>, WorkerError> {
     doors
         .into_iter()
         .map(|door| {
             // Who comes from the workload is on this machine.
             let near = matches!(door, Door::Outbound(..));
-            let listener =
-                listen(door.address(), backlog, near).map_err(|source| WorkerError::Listen { source })?;
+            let listener = listen(door.address(), config.limits.backlog, near)
+                .map_err(|source| WorkerError::Listen { source })?;
+            prepare_accepted(&listener, config.connection.keepalive)
+                .map_err(|source| WorkerError::Thread { source })?;
             let found = listener
                 .local_addr()
                 .map_err(|source| WorkerError::Thread { source })?;
@@ -233,8 +243,13 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         shared.clock.clone(),
         shared.config.connection.expiry_grace,
     );
+    let pooled = shared.metrics.pooled.clone();
     Kit {
         gate,
+        pool: Pool::new(shared.config.connection.pool.clone(), pooled),
+        warmth: Warmth::of(&shared.config.upstreams),
+        turn: Turn::default(),
+        parked: shared.parked,
         material: shared.material,
         map: shared.news.map,
         asker: shared.news.asker,

@@ -149,7 +149,9 @@ impl Fields<'_> {
             ""
         };
         let name = name.strip_prefix("r#").unwrap_or(name);
-        let _ = write!(self.line, r#","{name}{mark}":"#);
+        for part in [",\"", name, mark, "\":"] {
+            self.line.push_str(part);
+        }
     }
 }
 
@@ -197,6 +199,13 @@ struct Text<'a> {
 
 impl Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly everything that is logged: whole, in place of letter by letter.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if text.len() <= self.left && text.bytes().all(is_plain) {
+            self.left -= text.len();
+            self.line.push_str(text);
+            return Ok(());
+        }
         for c in text.chars() {
             let Some(left) = self.left.checked_sub(c.len_utf8()) else {
                 self.left = 0;

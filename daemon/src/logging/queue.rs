@@ -107,6 +107,12 @@ impl Inner {
             if state.waiting.is_empty() {
                 return;
             }
+            if !state.closed {
+                // Lines come in crowds: to wake up and to write for each would cost more than the line.
+                drop(state);
+                std::thread::sleep(CROWD);
+                state = self.state();
+            }
             std::mem::swap(&mut state.waiting, &mut batch);
             let (lines, dropped) = (state.pushed, std::mem::take(&mut state.dropped));
             drop(state);
@@ -137,6 +143,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long lines are gathered before they are written.
+const CROWD: Duration = Duration::from_millis(2);
 
 /// How much memory stays with the queue after a burst, in bytes.
 const KEEP: usize = 64 * 1024;

@@ -63,6 +63,11 @@ impl Gate {
         }
     }
 
+    /// Where certificates and trust come from.
+    pub fn credentials(&self) -> Newest {
+        self.credentials.clone()
+    }
+
     /// Judges a port of the workload before a handshake is spent on it.
     ///
     /// # Errors

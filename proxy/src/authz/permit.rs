@@ -37,7 +37,7 @@ pub enum Grounds {
     /// A caller who proved an identity may reach the workload's port.
     Caller {
         /// Who.
-        peer: PeerIdentity,
+        peer: Rc<PeerIdentity>,
         /// From where.
         address: IpAddr,
         /// The workload's own port.
@@ -58,7 +58,7 @@ pub enum Grounds {
     /// The workload may reach another one, who proved to be the one that is expected.
     Server {
         /// Who.
-        peer: PeerIdentity,
+        peer: Rc<PeerIdentity>,
         /// Where.
         address: IpAddr,
     },
@@ -91,7 +91,7 @@ impl Grounds {
     }
 
     /// The peer who proved an identity.
-    pub const fn peer(&self) -> Option<&PeerIdentity> {
+    pub fn peer(&self) -> Option<&PeerIdentity> {
         match self {
             Self::Caller { peer, .. } | Self::Server { peer, .. } => Some(peer),
             Self::Stranger { .. } | Self::Itself { .. } | Self::Beyond { .. } => None,

@@ -18,7 +18,7 @@ use ferrule_wire::workload_api::Endpoint;
 use super::probes;
 use super::{
     BalanceConfig, CaptureConfig, Config, ConnectionConfig, ConnectionLimits, DirectoryConfig, Locality, Own,
-    Serve, Upstream, UpstreamTarget, identity_of,
+    PoolConfig, Serve, Upstream, UpstreamTarget, identity_of,
 };
 use crate::net::address::ListenAddr;
 use crate::net::socket::KeepAlive;
@@ -358,10 +358,25 @@ fn connection(fields: &mut Fields<'_>) -> Option<ConnectionConfig> {
     let half_closed = fields.default("half_closed", "55s", |item| item.duration_in(SILENCE));
     let max_age = fields.optional("max_age", |item| item.one_of(&[("leaf", Duration::ZERO)]));
     let keepalive = fields.default("keepalive", "{}", |item| item.fields(keepalive));
+    let pool = fields.default("pool", "{}", |item| item.fields(pool));
     Some(ConnectionConfig {
         half_closed: half_closed?,
         expiry_grace: max_age?.unwrap_or(EXPIRY_GRACE),
         keepalive: keepalive?,
+        pool: pool?,
+    })
+}
+
+fn pool(fields: &mut Fields<'_>) -> Option<PoolConfig> {
+    let idle = fields.default("idle", "30s", |item| item.duration_in(KEPT));
+    let age = fields.default("age", "10m", |item| item.duration_in(KEPT));
+    let most = fields.default("most", "128", |item| item.integer(0..=65_536));
+    let warm = fields.default("warm", "0", |item| item.integer(0..=1024));
+    Some(PoolConfig {
+        idle: idle?,
+        age: age?,
+        most: most?,
+        warm: warm?,
     })
 }
 
@@ -405,5 +420,6 @@ const SNIFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::fro
 const NAME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
 const WARMING: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
+const KEPT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(86_400);
 const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 const EXPIRY_GRACE: Duration = Duration::from_secs(60);

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::relay::{self, Arrived, Leg, Moved};
+use super::relay::{self, Leg, Moved};
 use crate::authz::permit::{Direction, Permit};
-use crate::closed::{CloseReason, Closed};
+use crate::closed::{Blame, CloseReason, Closed};
 use crate::framing::End;
-use crate::framing::channel::Channel;
-use crate::framing::exchange::{self, OpenError, tell_end};
+use crate::framing::exchange::tell_end;
+use crate::framing::line::Line;
+use crate::framing::taking;
 use crate::kit::refuse;
 use crate::net::socket::reset_on_close;
 
 /// The leg towards the other side of a connection.
 pub enum Outer {
     /// Sealed with TLS.
-    Sealed(Box<Sealed>),
+    Sealed(Box<Line>),
     /// In clear.
     Clear {
         /// The socket.
@@ -29,45 +30,33 @@ pub enum Outer {
     },
 }
 
-/// A TLS connection on which one stream is open.
-pub struct Sealed {
-    /// The socket.
-    pub tcp: TcpStream,
-    /// The TLS connection over it.
-    pub channel: Channel,
-    /// What came of the stream already.
-    pub arrived: Arrived,
-}
-
 impl Outer {
     /// The socket.
     pub const fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Sealed(sealed) => &sealed.tcp,
+            Self::Sealed(line) => &line.tcp,
             Self::Clear { tcp, .. } => tcp,
         }
     }
 
-    /// Takes the stream that the peer opened.
-    ///
-    /// # Errors
-    /// When it went away, or takes longer than `limit`.
-    pub async fn accept(&mut self, limit: Duration) -> Result<(), OpenError> {
-        match self {
-            Self::Sealed(sealed) => exchange::accept(&mut sealed.tcp, &mut sealed.channel, limit).await,
-            Self::Clear { .. } => Ok(()),
+    /// Refuses what the peer opened: in the words of the framing, or by a reset of the connection. The connection,
+    /// when another stream may follow on it.
+    pub fn refuse(mut self, closed: Closed) -> Carried {
+        if let Self::Sealed(line) = &mut self
+            && taking::refuse(&line.tcp, &mut line.channel, closed.reason.word())
+        {
+            return match self {
+                Self::Sealed(line) => Carried {
+                    closed,
+                    kept: Some(line),
+                },
+                Self::Clear { .. } => Carried { closed, kept: None },
+            };
         }
-    }
-
-    /// Refuses what the peer opened: in the words of the framing, or by a reset of the connection.
-    pub fn refuse(mut self, closed: Closed) -> Closed {
-        if let Self::Sealed(sealed) = &mut self {
-            let Sealed { tcp, channel, .. } = &mut **sealed;
-            if tell_end(tcp, |out| channel.refuse(closed.reason.word(), out)) == End::Stream {
-                return closed;
-            }
+        Carried {
+            closed: refuse(self.tcp(), closed),
+            kept: None,
         }
-        refuse(self.tcp(), closed)
     }
 }
 
@@ -76,7 +65,7 @@ pub struct Carried {
     /// Why, for the log.
     pub closed: Closed,
     /// The TLS connection, when the framing lets another stream follow on it.
-    pub kept: Option<Box<Sealed>>,
+    pub kept: Option<Box<Line>>,
 }
 
 /// Carries bytes between `outer` and the workload's own `inner` until both directions are over, or `permit` is
@@ -85,7 +74,7 @@ pub async fn carry(
     permit: &Permit,
     outer: Outer,
     mut inner: TcpStream,
-    half_closed: Duration,
+    limits: Limits,
     moved: &Moved,
 ) -> Carried {
     let client = match permit.grounds().direction() {
@@ -93,27 +82,35 @@ pub async fn carry(
         Direction::Outbound => Leg::Inner,
     };
     match outer {
-        Outer::Sealed(mut sealed) => {
+        Outer::Sealed(mut line) => {
             let closed = {
-                let Sealed {
+                let Line {
                     tcp,
                     channel,
                     arrived,
-                } = &mut *sealed;
-                let arrived = std::mem::take(arrived);
-                let relay = relay::sealed(tcp, channel, &mut inner, arrived, half_closed, moved);
+                    is_asked,
+                    ..
+                } = &mut *line;
+                let mut arrived = std::mem::take(arrived);
+                let is_asked = std::mem::take(is_asked);
+                let relay = async {
+                    if is_asked {
+                        taking::take(tcp, channel, &mut inner, &mut arrived, limits.taking, moved).await?;
+                    }
+                    relay::sealed(tcp, channel, &mut inner, arrived, limits.half_closed, moved).await
+                };
                 until_revoked(permit, pin!(relay), client).await
             };
             if closed.reason != CloseReason::Finished {
                 // A socket that cannot be set is gone already.
                 let _ = reset_on_close(&inner);
-                let Sealed { tcp, channel, .. } = &mut *sealed;
-                if tell_end(tcp, |out| channel.reset(out)) == End::Connection {
+                let Line { tcp, channel, .. } = &mut *line;
+                if tell_end(tcp, |out| channel.reset(why(&closed), out)) == End::Connection {
                     let _ = reset_on_close(tcp);
                     return Carried { closed, kept: None };
                 }
             }
-            let kept = sealed.channel.is_reusable().then_some(sealed);
+            let kept = line.channel.is_reusable().then_some(line);
             Carried { closed, kept }
         }
         Outer::Clear {
@@ -122,7 +119,7 @@ pub async fn carry(
             said,
         } => {
             let closed = {
-                let relay = relay::plain(&mut tcp, &mut inner, (peeked, said), half_closed, moved);
+                let relay = relay::plain(&mut tcp, &mut inner, (peeked, said), limits.half_closed, moved);
                 until_revoked(permit, pin!(relay), client).await
             };
             if closed.reason != CloseReason::Finished {
@@ -133,6 +130,23 @@ pub async fn carry(
             Carried { closed, kept: None }
         }
     }
+}
+
+/// The word that a reset carries: none where an application began it.
+const fn why(closed: &Closed) -> &'static str {
+    match closed.reason.blame() {
+        Blame::Client | Blame::Upstream | Blame::Nobody => "",
+        Blame::Policy | Blame::Us => closed.reason.word(),
+    }
+}
+
+/// How long carrying may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For a peer to read that its stream is taken.
+    pub taking: Duration,
+    /// For anything to move once one direction is over.
+    pub half_closed: Duration,
 }
 
 async fn until_revoked(

@@ -42,6 +42,12 @@ pub enum RelayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The peer cut the stream, in the words of the framing.
+    #[error("the stream was reset{}", because(reason))]
+    Reset {
+        /// Its word for why; empty where it has none.
+        reason: String,
+    },
     /// The TLS stream stopped without saying that it was over: somebody cut it (RFC 8446 §6.1).
     #[error("the TLS stream was cut short")]
     Truncated,
@@ -65,6 +71,13 @@ pub enum RelayError {
     },
 }
 
+fn because(reason: &str) -> String {
+    match reason {
+        "" => String::new(),
+        reason => format!(" by the other side: {reason}"),
+    }
+}
+
 /// Counts what a relay moved. May be read while it runs, from any thread.
 #[derive(Debug, Default)]
 pub struct Moved {
@@ -81,6 +94,16 @@ impl Moved {
     /// The application's bytes that went to the outer leg.
     pub fn outward(&self) -> u64 {
         self.outward.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that came before the relay began.
+    pub fn count_inward(&self, bytes: usize) {
+        add(&self.inward, bytes);
+    }
+
+    /// Counts bytes that went before the relay began.
+    pub fn count_outward(&self, bytes: usize) {
+        add(&self.outward, bytes);
     }
 
     fn total(&self) -> u64 {
@@ -234,8 +257,8 @@ async fn open_flow(
         let mut text = Buffer::lent();
         let heard = receive(*channel.borrow_mut(), &mut room, &mut text)?;
         drop(room);
-        if heard == Heard::Reset {
-            return Err(broken(Leg::Outer)(io::ErrorKind::ConnectionReset.into()));
+        if let Heard::Reset(reason) = heard {
+            return Err(RelayError::Reset { reason });
         }
         add(count, text.filled().len());
         let waited = write_all(&to, text).await.map_err(broken(Leg::Inner))?;
@@ -251,8 +274,8 @@ fn receive(channel: &mut Channel, sealed: &mut Buffer, text: &mut Buffer) -> Res
     // as much; an answer to a key update leaves with the next record.
     let mut reply = Buffer::new();
     match channel.receive(sealed, text, &mut reply) {
-        Ok(heard @ (Heard::Data | Heard::Finished | Heard::Reset)) => Ok(heard),
-        Ok(Heard::Opened | Heard::Accepted | Heard::Refused(_)) => Err(RelayError::Framing {
+        Ok(heard @ (Heard::Data | Heard::Finished | Heard::Reset(_))) => Ok(heard),
+        Ok(Heard::Opened | Heard::Accepted | Heard::Refused(_) | Heard::Left) => Err(RelayError::Framing {
             source: FramingError::OutOfTurn {
                 what: "a word about another stream",
             },

@@ -71,24 +71,51 @@ impl Channel {
         self.framing.opening()
     }
 
-    /// Seals what opens a stream.
+    /// Seals what opens a stream, with the application's `first` bytes and the end of them, in one record where they fit.
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub fn open(&mut self, sealed: &mut Buffer) -> Result<(), Error> {
-        let mut words = Buffer::new();
+    pub fn open(&mut self, first: First<'_>, sealed: &mut Buffer) -> Result<(), Error> {
+        let mut words = Buffer::lent();
         self.framing.open(&mut words);
+        self.begin(words, first, sealed)
+    }
+
+    /// Seals that the peer's stream is taken, with the application's `first` bytes and the end of them.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn accept(&mut self, first: First<'_>, sealed: &mut Buffer) -> Result<(), Error> {
+        let mut words = Buffer::lent();
+        self.framing.accept(&mut words);
+        self.begin(words, first, sealed)
+    }
+
+    fn begin(&mut self, mut words: Buffer, first: First<'_>, sealed: &mut Buffer) -> Result<(), Error> {
+        self.more(first, &mut words);
         self.say(&words, sealed)
     }
 
-    /// Seals that the peer's stream is taken.
+    /// Seals more of the application's bytes, copied, and the end of them: what comes before the stream is taken.
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub fn accept(&mut self, sealed: &mut Buffer) -> Result<(), Error> {
-        let mut words = Buffer::new();
-        self.framing.accept(&mut words);
-        self.say(&words, sealed)
+    pub fn go_on(&mut self, more: First<'_>, sealed: &mut Buffer) -> Result<(), Error> {
+        let words = Buffer::lent();
+        self.begin(words, more, sealed)
+    }
+
+    fn more(&mut self, first: First<'_>, words: &mut Buffer) {
+        if !first.bytes.is_empty() {
+            let from = words.filled().len();
+            words.skip(self.framing.head());
+            words.push(first.bytes);
+            self.framing
+                .pack(words.filled_mut().get_mut(from..).unwrap_or_default());
+        }
+        if first.is_all {
+            self.framing.finish(words);
+        }
     }
 
     /// Seals that the peer's stream is not taken, and why.
@@ -120,19 +147,32 @@ impl Channel {
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub fn reset(&mut self, sealed: &mut Buffer) -> Result<End, Error> {
+    pub fn reset(&mut self, reason: &str, sealed: &mut Buffer) -> Result<End, Error> {
         if self.sending {
             return Ok(End::Connection);
         }
         let mut words = Buffer::new();
-        let end = self.framing.reset(&mut words);
+        let end = self.framing.reset(reason, &mut words);
         self.say(&words, sealed)?;
         Ok(end)
     }
 
-    /// Whether another stream may follow on this connection.
+    /// Seals that no stream will be opened or taken any more (close_notify); to be said where none is open.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn leave(&mut self, sealed: &mut Buffer) -> Result<(), Error> {
+        self.session.finish(sealed)
+    }
+
+    /// Whether another stream may follow on this connection, once the peer is done with the last one.
     pub fn is_reusable(&self) -> bool {
         !self.sending && self.framing.is_reusable()
+    }
+
+    /// Whether another stream may be opened on this connection now.
+    pub fn is_idle(&self) -> bool {
+        !self.sending && self.framing.is_idle()
     }
 
     /// Notes that sealed bytes are on their way to the socket, or have all gone there.
@@ -146,6 +186,15 @@ impl Channel {
         }
         self.session.seal(words.filled(), sealed)
     }
+}
+
+/// The application's first bytes on a stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct First<'a> {
+    /// The bytes; there may be none.
+    pub bytes: &'a [u8],
+    /// Whether it sends nothing more.
+    pub is_all: bool,
 }
 
 /// How a peer breaks a connection's protocol.

@@ -1,13 +1,17 @@
-//! Opens a stream, and answers one that a peer opens, before its first byte.
+//! Says and hears what stands before and after the bytes of a stream.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::channel::{Channel, ChannelError};
+use super::channel::{Channel, ChannelError, First};
+use super::early::Early;
 use super::{End, Heard, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::Arrived;
@@ -23,17 +27,104 @@ pub async fn open(
     arrived: Arrived,
     limit: Duration,
 ) -> Result<Arrived, OpenError> {
-    let mut sealed = Buffer::new();
-    channel.open(&mut sealed).map_err(ChannelError::Tls)?;
-    send(tcp, channel, &sealed, limit).await?;
     match channel.opening() {
         Opening::Open => begun(channel, arrived),
-        Opening::Awaited => match hear(tcp, channel, arrived, limit).await? {
-            (Heard::Accepted, rest) => Ok(rest),
-            (Heard::Refused(reason), _) => Err(OpenError::Refused { reason }),
-            (Heard::Reset, _) => Err(OpenError::Ended),
-            _ => Err(OpenError::OutOfTurn),
-        },
+        Opening::Awaited => {
+            unsaid(&arrived)?;
+            let mut sealed = Buffer::lent();
+            channel
+                .open(First::default(), &mut sealed)
+                .map_err(ChannelError::Tls)?;
+            send(tcp, channel, sealed, limit).await?;
+            let waiting = async {
+                loop {
+                    if let Some(answer) = answer(tcp, channel).await? {
+                        return Ok(answer);
+                    }
+                }
+            };
+            within(limit, waiting).await
+        }
+    }
+}
+
+/// As [`open`], for the application at `inner`: what it says before the stream is taken goes along, and is noted in
+/// `early`. What is there already travels with the opening itself, if `is_fresh`: then the other side is not likely to
+/// have gone unnoticed, so that the bytes would be lost with it.
+///
+/// # Errors
+/// As there, and when the application goes away.
+pub async fn open_for(
+    inner: &mut TcpStream,
+    early: &mut Early,
+    tcp: &mut TcpStream,
+    channel: &mut Channel,
+    arrived: Arrived,
+    is_fresh: bool,
+    limit: Duration,
+) -> Result<Arrived, OpenError> {
+    if channel.opening() == Opening::Open {
+        let arrived = begun(channel, arrived)?;
+        early.told(false);
+        tell(tcp, channel, early, limit).await?;
+        return Ok(arrived);
+    }
+    unsaid(&arrived)?;
+    if is_fresh {
+        early.read(inner).await?;
+    }
+    let mut sealed = Buffer::lent();
+    let first = if is_fresh { early.first() } else { First::default() };
+    channel.open(first, &mut sealed).map_err(ChannelError::Tls)?;
+    early.told(is_fresh);
+    send(tcp, channel, sealed, limit).await?;
+    let waiting = async {
+        loop {
+            tokio::select! {
+                biased;
+                readable = tcp.readable() => {
+                    readable.map_err(broken)?;
+                    if let Some(answer) = answer(tcp, channel).await? {
+                        return Ok(answer);
+                    }
+                }
+                more = early.more(inner), if is_fresh => {
+                    let mut sealed = Buffer::lent();
+                    channel.go_on(more?, &mut sealed).map_err(ChannelError::Tls)?;
+                    send(tcp, channel, sealed, limit).await?;
+                }
+            }
+        }
+    };
+    let arrived = within(limit, waiting).await?;
+    tell(tcp, channel, early, limit).await?;
+    Ok(arrived)
+}
+
+/// Sends what was kept of another attempt, and not sent in this one.
+async fn tell(
+    tcp: &TcpStream,
+    channel: &mut Channel,
+    early: &mut Early,
+    limit: Duration,
+) -> Result<(), OpenError> {
+    let Some(bytes) = early.untold() else {
+        return Ok(());
+    };
+    let mut sealed = Buffer::lent();
+    // The end of it will be read again.
+    let more = First { bytes, is_all: false };
+    channel.go_on(more, &mut sealed).map_err(ChannelError::Tls)?;
+    early.told(true);
+    send(tcp, channel, sealed, limit).await
+}
+
+/// Nothing may come before the first stream is opened.
+fn unsaid(arrived: &Arrived) -> Result<(), OpenError> {
+    match arrived {
+        Arrived { text, .. } if !text.is_empty() => Err(OpenError::OutOfTurn),
+        Arrived { finished: true, .. } => Err(OpenError::Left),
+        _ => Ok(()),
     }
 }
 
@@ -49,22 +140,38 @@ pub async fn next(
 ) -> Result<Arrived, OpenError> {
     match channel.opening() {
         Opening::Open => begun(channel, arrived),
-        Opening::Awaited => match hear(tcp, channel, arrived, limit).await? {
-            (Heard::Opened, rest) => Ok(rest),
-            (Heard::Finished, _) => Err(OpenError::Ended),
-            _ => Err(OpenError::OutOfTurn),
-        },
+        Opening::Awaited => {
+            let waiting = async {
+                let mut text = Buffer::new();
+                text.push(&arrived.text);
+                drop(arrived.text);
+                let mut heard = channel.unpack(&mut text, arrived.finished)?;
+                loop {
+                    while heard == Heard::Data {
+                        drop(text);
+                        tcp.readable().await.map_err(broken)?;
+                        (heard, text) = hear(tcp, channel).await?;
+                    }
+                    match heard {
+                        Heard::Opened => match following(channel, text) {
+                            // It had second thoughts at once: there is a last word to say, and nothing to do.
+                            Err(error @ OpenError::Reset { .. }) => {
+                                if tell_end(tcp, |out| channel.reset("", out)) == End::Connection {
+                                    return Err(error);
+                                }
+                            }
+                            opened => return opened,
+                        },
+                        Heard::Left => return Err(OpenError::Left),
+                        _ => return Err(OpenError::OutOfTurn),
+                    }
+                    text = Buffer::new();
+                    heard = channel.unpack(&mut text, false)?;
+                }
+            };
+            within(limit, waiting).await
+        }
     }
-}
-
-/// Tells the peer that its stream is taken.
-///
-/// # Errors
-/// When it went away, or takes longer than `limit`.
-pub async fn accept(tcp: &mut TcpStream, channel: &mut Channel, limit: Duration) -> Result<(), OpenError> {
-    let mut sealed = Buffer::new();
-    channel.accept(&mut sealed).map_err(ChannelError::Tls)?;
-    send(tcp, channel, &sealed, limit).await
 }
 
 /// Ends a stream on which nothing was said, and looks whether the other side is still there then. One that goes on
@@ -77,10 +184,9 @@ pub async fn take_leave(
     channel: &mut Channel,
     limit: Duration,
 ) -> Result<(), OpenError> {
-    let broken = |source| OpenError::Broken { source };
     let mut sealed = Buffer::new();
     let end = channel.finish(&mut sealed).map_err(ChannelError::Tls)?;
-    send(tcp, channel, &sealed, limit).await?;
+    send(tcp, channel, sealed, limit).await?;
     if end == End::Connection {
         tcp.shutdown().await.map_err(broken)?;
     }
@@ -103,9 +209,65 @@ pub async fn take_leave(
 pub fn tell_end(tcp: &TcpStream, seal: impl FnOnce(&mut Buffer) -> Result<End, rustls::Error>) -> End {
     let mut sealed = Buffer::new();
     match seal(&mut sealed) {
+        Ok(End::Stream) if sealed.filled().is_empty() => End::Stream,
         // What back-pressure blocks is said by the end of the connection.
         Ok(End::Stream) if tcp.try_write(sealed.filled()).ok() == Some(sealed.filled().len()) => End::Stream,
         _ => End::Connection,
+    }
+}
+
+/// Says that no stream will be opened or taken any more, and waits until the peer has gone, `limit` at most: closed
+/// with bytes unread, the connection would be reset, and the word perhaps lost.
+pub async fn part(tcp: &mut TcpStream, channel: &mut Channel, limit: Duration) {
+    part_at_once(tcp, channel);
+    let parting = async {
+        if tcp.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = [0; 512];
+        let mut left = MOST_AFTER_LEAVING;
+        while let Ok(read) = tcp.read(&mut rest).await {
+            left = left.saturating_sub(read);
+            if read == 0 || left == 0 {
+                return;
+            }
+        }
+    };
+    // A peer that stays is left.
+    let _ = timeout(limit, parting).await;
+}
+
+/// As [`part`], without the wait: for a side whom nobody opens streams to.
+pub fn part_at_once(tcp: &TcpStream, channel: &mut Channel) {
+    let mut sealed = Buffer::new();
+    if channel.leave(&mut sealed).is_ok() {
+        // A peer that cannot be told sees the end of the connection.
+        let _ = tcp.try_write(sealed.filled());
+    }
+}
+
+/// Whether a stream may be opened on a connection on which none is open: hears what has come since, without a wait.
+///
+/// # Errors
+/// When the peer has left, broke the protocol, or the connection broke.
+pub fn is_ready(tcp: &TcpStream, channel: &mut Channel) -> Result<bool, OpenError> {
+    loop {
+        let mut incoming = Buffer::lent();
+        incoming.push(channel.held());
+        match tcp.try_read(incoming.room(READ_BYTES)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(channel.is_idle()),
+            Err(source) => return Err(broken(source)),
+            Ok(0) => return Err(OpenError::Ended),
+            Ok(read) => {
+                incoming.advance(read);
+                let (mut text, mut reply) = (Buffer::lent(), Buffer::new());
+                match channel.receive(&mut incoming, &mut text, &mut reply)? {
+                    Heard::Data if text.filled().is_empty() => {}
+                    Heard::Left => return Err(OpenError::Left),
+                    _ => return Err(OpenError::OutOfTurn),
+                }
+            }
+        }
     }
 }
 
@@ -120,71 +282,121 @@ fn begun(channel: &mut Channel, arrived: Arrived) -> Result<Arrived, OpenError> 
     }
 }
 
-/// Waits for one word about a stream; returns with it the bytes of the stream that came along.
-async fn hear(
-    tcp: &mut TcpStream,
-    channel: &mut Channel,
-    arrived: Arrived,
-    limit: Duration,
-) -> Result<(Heard, Arrived), OpenError> {
-    let mut text = Buffer::new();
-    text.push(&arrived.text);
-    let mut heard = channel.unpack(&mut text, arrived.finished)?;
-    let waiting = async {
-        while heard == Heard::Data {
-            if !text.filled().is_empty() {
-                return Err(OpenError::OutOfTurn);
-            }
-            let mut incoming = Buffer::new();
-            incoming.push(channel.held());
-            let read = tcp
-                .read(incoming.room(READ_BYTES))
-                .await
-                .map_err(|source| OpenError::Broken { source })?;
-            if read == 0 {
-                return Err(OpenError::Ended);
-            }
-            incoming.advance(read);
-            let mut reply = Buffer::new();
-            heard = channel.receive(&mut incoming, &mut text, &mut reply)?;
-        }
-        Ok(heard)
-    };
-    let heard = timeout(limit, waiting)
-        .await
-        .map_err(|_| OpenError::Timeout { limit })??;
-    let mut rest = Buffer::new();
-    let finished = match channel.unpack(&mut rest, false)? {
-        Heard::Data => false,
-        Heard::Finished => true,
-        _ => return Err(OpenError::OutOfTurn),
-    };
-    text.push(rest.filled());
-    Ok((heard, Arrived::of(&text, finished)))
+/// Hears what is there: the answer to an opening, with what follows it, or nothing yet.
+async fn answer(tcp: &mut TcpStream, channel: &mut Channel) -> Result<Option<Arrived>, OpenError> {
+    tcp.readable().await.map_err(broken)?;
+    match hear(tcp, channel).await? {
+        (Heard::Accepted, text) => following(channel, text).map(Some),
+        (Heard::Refused(reason), _) => Err(OpenError::Refused { reason }),
+        (Heard::Left, _) => Err(OpenError::Left),
+        (Heard::Reset(reason), _) => Err(OpenError::Reset { reason }),
+        (Heard::Data, text) if text.filled().is_empty() => Ok(None),
+        _ => Err(OpenError::OutOfTurn),
+    }
 }
 
-async fn send(
-    tcp: &mut TcpStream,
+/// What came of the stream along with the word that begins it, before which nothing of it may come.
+fn following(channel: &mut Channel, mut text: Buffer) -> Result<Arrived, OpenError> {
+    if !text.filled().is_empty() {
+        return Err(OpenError::OutOfTurn);
+    }
+    match channel.unpack(&mut text, false)? {
+        Heard::Data => Ok(Arrived::of(&text, false)),
+        Heard::Finished => Ok(Arrived::of(&text, true)),
+        Heard::Reset(reason) => Err(OpenError::Reset { reason }),
+        _ => Err(OpenError::OutOfTurn),
+    }
+}
+
+/// Reads what is there; nothing besides an empty piece of data when that is nothing.
+async fn hear(tcp: &mut TcpStream, channel: &mut Channel) -> Result<(Heard, Buffer), OpenError> {
+    let mut incoming = Buffer::lent();
+    incoming.push(channel.held());
+    match read_now(tcp, &mut incoming).await.map_err(broken)? {
+        None => return Ok((Heard::Data, Buffer::new())),
+        Some(0) => return Err(OpenError::Ended),
+        Some(_) => {}
+    }
+    let (mut text, mut reply) = (Buffer::lent(), Buffer::new());
+    let heard = channel.receive(&mut incoming, &mut text, &mut reply)?;
+    Ok((heard, text))
+}
+
+/// Reads what is there behind what `room` holds; `None` when nothing is.
+pub(super) async fn read_now(tcp: &mut TcpStream, room: &mut Buffer) -> io::Result<Option<usize>> {
+    // Through `poll_read`: it takes a short read as the sign that the socket is empty, and saves the call that
+    // would only say so.
+    let read = poll_fn(|context| {
+        let space = room.room(READ_BYTES);
+        let mut space = ReadBuf::new(space.get_mut(..READ_BYTES).unwrap_or_default());
+        Poll::Ready(match Pin::new(&mut *tcp).poll_read(context, &mut space) {
+            Poll::Ready(Ok(())) => Ok(Some(space.filled().len())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(None),
+        })
+    })
+    .await?;
+    match read {
+        Some(read) => room.advance(read),
+        // A task that has used up its turn reads nothing either; it must let others go on here.
+        None => tokio::task::consume_budget().await,
+    }
+    Ok(read)
+}
+
+async fn within<T>(
+    limit: Duration,
+    waiting: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    match timeout(limit, waiting).await {
+        Ok(done) => done,
+        Err(_) => Err(OpenError::Timeout { limit }),
+    }
+}
+
+/// Sends sealed bytes, mostly without a wait.
+pub(super) async fn send(
+    tcp: &TcpStream,
     channel: &mut Channel,
-    sealed: &Buffer,
+    sealed: Buffer,
     limit: Duration,
 ) -> Result<(), OpenError> {
-    if sealed.filled().is_empty() {
-        return Ok(());
-    }
     channel.sending(true);
-    match timeout(limit, tcp.write_all(sealed.filled())).await {
-        Err(_) => Err(OpenError::Timeout { limit }),
-        Ok(Err(source)) => Err(OpenError::Broken { source }),
-        Ok(Ok(())) => {
-            channel.sending(false);
+    let written = write_now(tcp, sealed.filled())?;
+    if written < sealed.filled().len() {
+        // Whoever waits keeps what is left, and no more.
+        let left: Box<[u8]> = sealed.filled().get(written..).unwrap_or_default().into();
+        drop(sealed);
+        let writing = async {
+            let mut at = 0;
+            while let Some(rest) = left.get(at..).filter(|rest| !rest.is_empty()) {
+                tcp.writable().await.map_err(broken)?;
+                at += write_now(tcp, rest)?;
+            }
             Ok(())
-        }
+        };
+        within(limit, writing).await?;
+    }
+    channel.sending(false);
+    Ok(())
+}
+
+fn write_now(tcp: &TcpStream, bytes: &[u8]) -> Result<usize, OpenError> {
+    match tcp.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done.map_err(broken),
     }
 }
 
-/// What one read takes at most, while nothing but words about streams may come.
-const READ_BYTES: usize = 16 * 1024;
+const fn broken(source: io::Error) -> OpenError {
+    OpenError::Broken { source }
+}
+
+/// What one read takes at most, before the stream is open.
+const READ_BYTES: usize = 17 * 1024;
+
+/// What a peer may send after it was told that we leave.
+const MOST_AFTER_LEAVING: usize = 1024 * 1024;
 
 /// Why a stream is not open.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +419,21 @@ pub enum OpenError {
         /// What the system says.
         source: io::Error,
     },
+    /// The application's socket failed.
+    #[error("the application's connection broke while a stream was opened")]
+    Application {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The other side, or the application behind it, cut the stream as soon as it was open.
+    #[error("the peer reset the stream as soon as it was open")]
+    Reset {
+        /// Its word for why; empty where it has none.
+        reason: String,
+    },
+    /// The other side takes no streams any more.
+    #[error("the peer takes no more streams on this connection")]
+    Left,
     /// The other side went away.
     #[error("the peer left while a stream was opened")]
     Ended,
@@ -216,4 +443,19 @@ pub enum OpenError {
     /// The other side breaks the protocol.
     #[error("cannot open a stream")]
     Protocol(#[from] ChannelError),
+}
+
+impl OpenError {
+    /// Whether the other side has certainly not taken the stream, so that nobody can have acted upon its bytes.
+    pub const fn is_untaken(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Left) || self.is_alert()
+    }
+
+    /// Whether the other side refused us by an alert of TLS. It had said nothing before, and says nothing afterwards.
+    pub const fn is_alert(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(ChannelError::Tls(rustls::Error::AlertReceived(_)))
+        )
+    }
 }

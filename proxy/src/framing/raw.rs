@@ -37,11 +37,15 @@ impl Framing for Raw {
         End::Connection
     }
 
-    fn reset(&mut self, _out: &mut Buffer) -> End {
+    fn reset(&mut self, _reason: &str, _out: &mut Buffer) -> End {
         End::Connection
     }
 
     fn is_reusable(&self) -> bool {
+        false
+    }
+
+    fn is_idle(&self) -> bool {
         false
     }
 }

@@ -1,4 +1,4 @@
-//! Carries several streams over one connection, in a framing made for the purpose.
+//! Carries several streams over one connection.
 
 use std::time::Duration;
 
@@ -7,109 +7,13 @@ use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::channel::Channel;
+use super::channel::{Channel, First};
+use super::early::Early;
 use super::exchange::{self, OpenError, tell_end};
 use super::*;
-use crate::forward::relay::{Arrived, Leg, Moved, RelayError, sealed};
+use crate::forward::relay::{Arrived, Moved, RelayError, sealed};
 use crate::tls::session::tests::settings;
 use crate::tls::session::{Progress, Session};
-
-/// Each piece behind its length; a length above all others is a word.
-#[derive(Default)]
-struct Lengths {
-    rest: Vec<u8>,
-    said_end: bool,
-    heard_end: bool,
-}
-
-const HEAD: usize = 4;
-const WORDS: [(u32, Heard); 4] = [
-    (u32::MAX, Heard::Opened),
-    (u32::MAX - 1, Heard::Accepted),
-    (u32::MAX - 2, Heard::Finished),
-    (u32::MAX - 3, Heard::Reset),
-];
-const REFUSED: u32 = u32::MAX - 4;
-
-fn word(heard: &Heard, out: &mut Buffer) {
-    let (length, _) = WORDS.iter().find(|(_, word)| word == heard).unwrap();
-    out.push(&length.to_be_bytes());
-}
-
-impl Framing for Lengths {
-    fn head(&self) -> usize {
-        HEAD
-    }
-
-    fn pack(&mut self, piece: &mut [u8]) {
-        let length = u32::try_from(piece.len() - HEAD).unwrap();
-        piece[..HEAD].copy_from_slice(&length.to_be_bytes());
-    }
-
-    fn unpack(&mut self, text: &mut Buffer, is_over: bool) -> Result<Heard, FramingError> {
-        self.rest.extend_from_slice(text.filled());
-        text.clear();
-        while let Some((head, behind)) = self.rest.split_first_chunk::<HEAD>() {
-            let length = u32::from_be_bytes(*head);
-            let heard = WORDS
-                .iter()
-                .find(|(word, _)| *word == length)
-                .map(|(_, heard)| heard.clone());
-            let heard = heard.or((length == REFUSED).then(|| Heard::Refused("no".to_owned())));
-            if let Some(heard) = heard {
-                self.rest.drain(..HEAD);
-                match heard {
-                    Heard::Opened | Heard::Accepted => (self.said_end, self.heard_end) = (false, false),
-                    Heard::Finished => self.heard_end = true,
-                    Heard::Reset => (self.said_end, self.heard_end) = (true, true),
-                    _ => {}
-                }
-                return Ok(heard);
-            }
-            let length = length as usize;
-            let Some(piece) = behind.get(..length) else { break };
-            text.push(piece);
-            self.rest.drain(..HEAD + length);
-        }
-        if is_over {
-            return Err(FramingError::Unfinished);
-        }
-        Ok(Heard::Data)
-    }
-
-    fn opening(&self) -> Opening {
-        Opening::Awaited
-    }
-
-    fn open(&mut self, out: &mut Buffer) {
-        word(&Heard::Opened, out);
-    }
-
-    fn accept(&mut self, out: &mut Buffer) {
-        word(&Heard::Accepted, out);
-    }
-
-    fn refuse(&mut self, _reason: &str, out: &mut Buffer) -> End {
-        out.push(&REFUSED.to_be_bytes());
-        End::Stream
-    }
-
-    fn finish(&mut self, out: &mut Buffer) -> End {
-        self.said_end = true;
-        word(&Heard::Finished, out);
-        End::Stream
-    }
-
-    fn reset(&mut self, out: &mut Buffer) -> End {
-        (self.said_end, self.heard_end) = (true, true);
-        word(&Heard::Reset, out);
-        End::Stream
-    }
-
-    fn is_reusable(&self) -> bool {
-        self.said_end && self.heard_end
-    }
-}
 
 /// One end of a connection.
 struct Side {
@@ -129,7 +33,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     )
 }
 
-async fn shake(mut tcp: TcpStream, mut session: Session) -> Side {
+async fn shake(mut tcp: TcpStream, mut session: Session, end: streams::Side) -> Side {
     let mut incoming = Buffer::new();
     loop {
         let (mut text, mut reply) = (Buffer::new(), Buffer::new());
@@ -138,7 +42,7 @@ async fn shake(mut tcp: TcpStream, mut session: Session) -> Side {
             .unwrap();
         tcp.write_all(reply.filled()).await.unwrap();
         if progress == Progress::Open {
-            let channel = Channel::new(session, Box::<Lengths>::default());
+            let channel = Channel::new(session, Box::new(Streams::new(end)));
             return Side { tcp, channel };
         }
         incoming.clear();
@@ -154,7 +58,10 @@ async fn sides() -> (Side, Side) {
     let near = Session::client(UnbufferedClientConnection::new(for_client, name).unwrap());
     let far = Session::server(UnbufferedServerConnection::new(for_server).unwrap());
     let (dialled, accepted) = pair().await;
-    tokio::join!(shake(dialled, near), shake(accepted, far))
+    tokio::join!(
+        shake(dialled, near, streams::Side::Dialling),
+        shake(accepted, far, streams::Side::Dialled)
+    )
 }
 
 impl Side {
@@ -164,6 +71,18 @@ impl Side {
 
     async fn next(&mut self) -> Result<Arrived, OpenError> {
         exchange::next(&mut self.tcp, &mut self.channel, Arrived::default(), LIMIT).await
+    }
+
+    /// Cuts the stream.
+    fn cut(&mut self, reason: &str) {
+        let (tcp, channel) = (&self.tcp, &mut self.channel);
+        assert_eq!(tell_end(tcp, |out| channel.reset(reason, out)), End::Stream);
+    }
+
+    async fn accept(&mut self) {
+        let mut sealed = Buffer::new();
+        self.channel.accept(First::default(), &mut sealed).unwrap();
+        self.tcp.write_all(sealed.filled()).await.unwrap();
     }
 
     async fn relay(&mut self, mut inner: TcpStream, arrived: Arrived) -> Result<(), RelayError> {
@@ -184,9 +103,7 @@ impl Side {
 async fn opened(near: &mut Side, far: &mut Side) -> (Arrived, Arrived) {
     let accepting = async {
         let arrived = far.next().await.unwrap();
-        exchange::accept(&mut far.tcp, &mut far.channel, LIMIT)
-            .await
-            .unwrap();
+        far.accept().await;
         arrived
     };
     let (near, far) = tokio::join!(near.open(), accepting);
@@ -223,7 +140,7 @@ async fn streams_follow_each_other_on_one_connection() {
         near_ended.unwrap();
         far_ended.unwrap();
         assert_eq!(heard, vec![round; 300_000]);
-        assert!(near.channel.is_reusable() && far.channel.is_reusable());
+        assert!(near.channel.is_idle() && far.channel.is_idle());
     }
 }
 
@@ -236,7 +153,8 @@ async fn a_refused_stream_leaves_the_connection() {
         assert_eq!(tell_end(tcp, |out| channel.refuse("denied", out)), End::Stream);
     };
     let (opened_near, ()) = tokio::join!(near.open(), refusing);
-    assert!(matches!(opened_near, Err(OpenError::Refused { reason }) if reason == "no"));
+    assert!(matches!(opened_near, Err(OpenError::Refused { reason }) if reason == "denied"));
+    near.cut("");
     opened(&mut near, &mut far).await;
 }
 
@@ -246,12 +164,13 @@ async fn a_reset_ends_one_stream_and_not_the_connection() {
     let (near_arrived, _) = opened(&mut near, &mut far).await;
     let (_client, near_inner) = pair().await;
     let resetting = async {
-        let (tcp, channel) = (&far.tcp, &mut far.channel);
-        assert_eq!(tell_end(tcp, |out| channel.reset(out)), End::Stream);
+        far.cut("denied");
     };
     let (ended, ()) = tokio::join!(near.relay(near_inner, near_arrived), resetting);
-    assert!(matches!(ended, Err(RelayError::Broken { leg: Leg::Outer, .. })));
-    assert!(near.channel.is_reusable());
+    assert!(matches!(ended, Err(RelayError::Reset { reason }) if reason == "denied"));
+    assert!(!near.channel.is_reusable());
+    near.cut("");
+    assert!(near.channel.is_idle());
     opened(&mut near, &mut far).await;
 }
 
@@ -266,9 +185,99 @@ async fn the_end_of_the_connection_within_a_stream_is_no_end_of_it() {
     assert!(!near.channel.is_reusable());
 }
 
+/// What one record holds, without its end.
+async fn received(side: &mut Side) -> (Heard, Vec<u8>) {
+    let mut incoming = Buffer::new();
+    incoming.push(side.channel.held());
+    let read = side.tcp.read(incoming.room(20_000)).await.unwrap();
+    incoming.advance(read);
+    let (mut text, mut reply) = (Buffer::new(), Buffer::new());
+    let heard = side
+        .channel
+        .receive(&mut incoming, &mut text, &mut reply)
+        .unwrap();
+    (heard, text.filled().to_vec())
+}
+
+#[tokio::test]
+async fn a_question_travels_with_the_opening_and_the_rest_behind_it() {
+    let (mut near, mut far) = sides().await;
+    let (mut client, mut inner) = pair().await;
+    client.write_all(b"GET /").await.unwrap();
+    inner.readable().await.unwrap();
+    let mut early = Early::default();
+    let none = Arrived::default();
+    let Side { tcp, channel } = &mut near;
+    let opening = exchange::open_for(&mut inner, &mut early, tcp, channel, none, true, LIMIT);
+    let serving = async {
+        // One record has both.
+        let arrived = far.next().await.unwrap();
+        assert_eq!(&*arrived.text, b"GET /");
+        client.write_all(b" HTTP").await.unwrap();
+        assert_eq!(received(&mut far).await, (Heard::Data, b" HTTP".to_vec()));
+        client.shutdown().await.unwrap();
+        assert_eq!(received(&mut far).await, (Heard::Finished, Vec::new()));
+        far.accept().await;
+    };
+    let (opened, ()) = tokio::join!(opening, serving);
+    opened.unwrap();
+    assert_eq!(early.count(), 10);
+}
+
+#[tokio::test]
+async fn what_nobody_took_is_said_again_and_to_a_quiet_connection_only_once_it_is_taken() {
+    let (mut client, mut inner) = pair().await;
+    client.write_all(b"once").await.unwrap();
+    inner.readable().await.unwrap();
+    let mut early = Early::default();
+    for is_fresh in [true, false] {
+        let (mut near, mut far) = sides().await;
+        let Side { tcp, channel } = &mut near;
+        let none = Arrived::default();
+        let opening = exchange::open_for(&mut inner, &mut early, tcp, channel, none, is_fresh, LIMIT);
+        let refusing = async {
+            let arrived = far.next().await.unwrap();
+            assert_eq!(arrived.text.is_empty(), !is_fresh);
+            if is_fresh {
+                // It left in place of an answer.
+                exchange::part_at_once(&far.tcp, &mut far.channel);
+            } else {
+                far.accept().await;
+                assert_eq!(received(&mut far).await, (Heard::Data, b"once".to_vec()));
+            }
+        };
+        let (opened, ()) = tokio::join!(opening, refusing);
+        if is_fresh {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, OpenError::Left));
+            assert!(error.is_untaken());
+        } else {
+            opened.unwrap();
+        }
+        assert!(early.is_told());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_broke_may_have_been_heard() {
+    let (mut near, far) = sides().await;
+    let (mut client, mut inner) = pair().await;
+    client.write_all(b"pay").await.unwrap();
+    inner.readable().await.unwrap();
+    let mut early = Early::default();
+    let Side { tcp, channel } = &mut near;
+    drop(far);
+    let none = Arrived::default();
+    let opened = exchange::open_for(&mut inner, &mut early, tcp, channel, none, true, LIMIT).await;
+    assert!(!opened.unwrap_err().is_untaken());
+    assert!(early.is_told());
+}
+
 #[test]
 fn a_handshake_without_a_name_means_the_bytes_as_they_are() {
-    assert!(agreed(None).is_ok());
-    assert!(agreed(Some(raw::NAME)).is_ok());
-    assert_eq!(agreed(Some(b"h2")).err(), Some(FramingError::Unknown));
+    let opening = |name| agreed(name, streams::Side::Dialled).map(|framing| framing.opening());
+    assert_eq!(opening(None), Ok(Opening::Open));
+    assert_eq!(opening(Some(raw::NAME)), Ok(Opening::Open));
+    assert_eq!(opening(Some(streams::NAME)), Ok(Opening::Awaited));
+    assert_eq!(opening(Some(b"h2")), Err(FramingError::Unknown));
 }

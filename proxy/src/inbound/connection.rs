@@ -2,23 +2,24 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrule_policy::Mode;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::idle::{self, PARTING, Turns};
 use super::plaintext::{self, Coming};
 use crate::authz::permit::{Direction, Grounds, Permit};
 use crate::buffer::Buffer;
-use crate::closed::{CloseReason, Closed};
-use crate::forward::carry::{Outer, Sealed, carry};
+use crate::closed::{Blame, CloseReason, Closed};
+use crate::forward::carry::{Carried, Outer, carry};
 use crate::framing::exchange;
+use crate::framing::line::Line;
 use crate::kit::{Kit, refuse};
 use crate::net::address::{ClientAddr, UpstreamAddr};
-use crate::net::dial::dial;
+use crate::net::dial::{dial, dial_beside};
 use crate::net::original::original_dst;
-use crate::net::socket::prepare;
 use crate::observe::account::{Account, Tls};
 use crate::proof;
 use crate::sniff::HANDSHAKE_RECORD;
@@ -33,43 +34,102 @@ pub enum Way {
     Served(SocketAddr),
 }
 
-/// A connection that may carry bytes.
+/// A connection whose client is known as far as it can be before anything is judged.
+struct Entered {
+    target: UpstreamAddr,
+    outer: Outer,
+}
+
+/// A stream that may carry bytes.
 struct Opened {
     permit: Permit,
     outer: Outer,
     inner: TcpStream,
 }
 
-/// Runs one connection.
+/// Runs one connection: a single stream, or one after another where the framing has them.
 pub async fn run(tcp: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
-    let mut account = kit.book.account(Direction::Inbound, client);
-    account.destination_id = Some(kit.config.id.clone());
-    let opened = tokio::select! {
+    let mut account = account(client, &kit);
+    let entered = tokio::select! {
         biased;
         () = kit.inbound.cut() => Err(Closed::plainly(CloseReason::Cut)),
-        opened = open(tcp, way, &mut account, &kit) => opened,
+        entered = Box::pin(enter(tcp, way, &mut account, &kit)) => entered,
     };
-    match opened {
-        Ok(Some(opened)) => {
-            let entry = kit.book.enter(account);
-            let half_closed = kit.config.connection.half_closed;
-            let Opened { permit, outer, inner } = opened;
-            let carried = carry(&permit, outer, inner, half_closed, entry.moved()).await;
-            entry.close(&carried.closed);
-        }
+    let Entered { target, mut outer } = match entered {
+        Ok(Some(entered)) => entered,
         // The probe from outside is nobody's connection.
-        Ok(None) => {}
-        Err(closed) => kit.book.refused(&account, &closed),
+        Ok(None) => return,
+        Err(closed) => return kit.book.refused(&account, &closed),
+    };
+    loop {
+        let Some(mut line) = serve(outer, target, account, &kit).await else {
+            return;
+        };
+        match idle::next(&mut line, Turns::Further, &kit).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(closed) => {
+                account = self::account(client, &kit);
+                again(&mut account, target, &line);
+                return kit.book.refused(&account, &refuse(&line.tcp, closed));
+            }
+        }
+        account = self::account(client, &kit);
+        again(&mut account, target, &line);
+        outer = Outer::Sealed(line);
     }
 }
 
-/// Everything before the first byte; `None` for the probe.
-async fn open(tcp: TcpStream, way: Way, account: &mut Account, kit: &Kit) -> Result<Option<Opened>, Closed> {
-    if kit.inbound.open() > kit.config.limits.connections {
+fn account(client: ClientAddr, kit: &Kit) -> Account {
+    let mut account = kit.book.account(Direction::Inbound, client);
+    account.destination_id = Some(kit.config.id.clone());
+    account
+}
+
+/// Notes of a further stream what is known of its connection.
+fn again(account: &mut Account, target: UpstreamAddr, line: &Line) {
+    account.destination = Some(target.socket());
+    account.secured(&line.about.peer, line.about.agreed);
+    account.is_reused = true;
+}
+
+/// Serves one stream from its opening to its end; returns the connection, if another one may follow on it.
+async fn serve(outer: Outer, target: UpstreamAddr, mut account: Account, kit: &Kit) -> Option<Box<Line>> {
+    let opened = tokio::select! {
+        biased;
+        () = kit.inbound.cut() => Err(Carried { closed: Closed::plainly(CloseReason::Cut), kept: None }),
+        opened = open(outer, target, &mut account, kit) => opened,
+    };
+    match opened {
+        Ok(Opened { permit, outer, inner }) => {
+            let entry = kit.book.enter(account);
+            let carried = carry(&permit, outer, inner, kit.carrying(), entry.moved()).await;
+            entry.close(&carried.closed);
+            carried.kept
+        }
+        Err(Carried { closed, kept }) => {
+            kit.book.refused(&account, &closed);
+            let mut line = kept?;
+            // A handshake may mend what is wrong with the peer's certificate, another stream does not.
+            if closed.reason.blame() == Blame::Policy && closed.reason != CloseReason::Denied {
+                exchange::part(&mut line.tcp, &mut line.channel, PARTING).await;
+                return None;
+            }
+            Some(line)
+        }
+    }
+}
+
+/// Everything before the first stream; `None` for the probe, and for a client that left without any.
+async fn enter(
+    tcp: TcpStream,
+    way: Way,
+    account: &mut Account,
+    kit: &Kit,
+) -> Result<Option<Entered>, Closed> {
+    if kit.inbound_busy() > kit.config.limits.connections {
         return Err(refuse(&tcp, Closed::plainly(CloseReason::Busy)));
     }
-    let broken = |error: std::io::Error| Closed::because(CloseReason::ClientReset, &error);
-    prepare(&tcp, kit.config.connection.keepalive).map_err(broken)?;
     let target = match destination(&tcp, way, kit) {
         Ok(target) => target,
         Err(closed) => return Err(refuse(&tcp, closed)),
@@ -86,19 +146,77 @@ async fn open(tcp: TcpStream, way: Way, account: &mut Account, kit: &Kit) -> Res
         account.judged = Some(denied.judged);
         return Err(refuse(&tcp, denied.closed));
     }
-    let (permit, mut outer) = identify(tcp, target, account, kit).await?;
-    let inner = match dial(target, &kit.dialing()).await {
-        Ok(inner) => inner,
-        Err(error) => {
-            let closed = Closed::because(CloseReason::Unreachable, &error);
-            return Err(outer.refuse(closed));
+    let coming = match kit.gate.mode(target.port()) {
+        Mode::Strict => Coming::Tls(Buffer::new()),
+        Mode::Permissive => plaintext::expect(&tcp, account.client(), kit).await,
+    };
+    let outer = match coming {
+        Coming::Tls(first) => {
+            let secured = shake(tcp, first, account, kit).await?;
+            let mut line = Line::new(secured, account.client().socket(), kit.turn.number());
+            match idle::next(&mut line, Turns::First, kit).await {
+                Ok(true) => {
+                    if line.about.began.elapsed() > KEPT_READY {
+                        account.begin_again();
+                    }
+                    Outer::Sealed(line)
+                }
+                Ok(false) => return Ok(None),
+                Err(closed) => return Err(refuse(&line.tcp, closed)),
+            }
+        }
+        Coming::Clear(peeked) => {
+            account.tls = Tls::Plaintext;
+            let said = Box::default();
+            Outer::Clear { tcp, peeked, said }
         }
     };
-    if let Err(error) = outer.accept(kit.config.limits.handshake).await {
-        let closed = Closed::because(CloseReason::of_opening(&error), &error);
-        return Err(outer.refuse(closed));
+    Ok(Some(Entered { target, outer }))
+}
+
+/// Everything before the first byte of a stream.
+async fn open(
+    outer: Outer,
+    target: UpstreamAddr,
+    account: &mut Account,
+    kit: &Kit,
+) -> Result<Opened, Carried> {
+    let port = target.port();
+    let is_clear = matches!(outer, Outer::Clear { .. });
+    let grounds = match &outer {
+        Outer::Sealed(line) => Grounds::Caller {
+            peer: Rc::clone(&line.about.peer),
+            address: account.client().ip(),
+            port,
+        },
+        Outer::Clear { .. } => Grounds::Stranger {
+            client: account.client(),
+            port,
+        },
+    };
+    if account.is_reused && kit.inbound_busy() > kit.config.limits.connections {
+        return Err(outer.refuse(Closed::plainly(CloseReason::Busy)));
     }
-    Ok(Some(Opened { permit, outer, inner }))
+    let permit = match kit.gate.admit(grounds) {
+        Ok(permit) => permit,
+        Err(denied) => {
+            account.judged = Some(denied.judged);
+            return Err(outer.refuse(denied.closed));
+        }
+    };
+    account.judged = Some(permit.judged().clone());
+    if is_clear {
+        kit.book.plaintext(Direction::Inbound, permit.judged().why);
+    }
+    let is_beside = target.ip().is_loopback() || kit.is_own_address(target.ip());
+    let dialled = match is_beside {
+        true => dial_beside(target, &kit.dialing()).await,
+        false => dial(target, &kit.dialing()).await,
+    };
+    match dialled {
+        Ok(inner) => Ok(Opened { permit, outer, inner }),
+        Err(error) => Err(outer.refuse(Closed::because(CloseReason::Unreachable, &error))),
+    }
 }
 
 fn own_port(target: UpstreamAddr) -> Closed {
@@ -123,73 +241,6 @@ fn destination(tcp: &TcpStream, way: Way, kit: &Kit) -> Result<UpstreamAddr, Clo
                 });
             }
             Ok(original.upstream())
-        }
-    }
-}
-
-/// Finds out who calls, and whether they may.
-async fn identify(
-    tcp: TcpStream,
-    target: UpstreamAddr,
-    account: &mut Account,
-    kit: &Kit,
-) -> Result<(Permit, Outer), Closed> {
-    let port = target.port();
-    let coming = match kit.gate.mode(port) {
-        Mode::Strict => Coming::Tls(Buffer::new()),
-        Mode::Permissive => plaintext::expect(&tcp, account.client(), kit).await,
-    };
-    match coming {
-        Coming::Tls(first) => {
-            let secured = shake(tcp, first, account, kit).await?;
-            let peer = secured.peer.clone();
-            let outer = stream(secured, kit).await?;
-            let address = account.client().ip();
-            admit(Grounds::Caller { peer, address, port }, outer, account, kit)
-        }
-        Coming::Clear(peeked) => {
-            account.tls = Tls::Plaintext;
-            let client = account.client();
-            let said = Box::default();
-            let outer = Outer::Clear { tcp, peeked, said };
-            let admitted = admit(Grounds::Stranger { client, port }, outer, account, kit)?;
-            kit.book.plaintext(Direction::Inbound, admitted.0.judged().why);
-            Ok(admitted)
-        }
-    }
-}
-
-/// Waits for the stream that the peer opens on its connection.
-async fn stream(secured: Secured, kit: &Kit) -> Result<Outer, Closed> {
-    let (mut tcp, mut channel) = (secured.tcp, secured.channel);
-    let limit = kit.config.limits.handshake;
-    match exchange::next(&mut tcp, &mut channel, secured.arrived, limit).await {
-        Ok(arrived) => Ok(Outer::Sealed(Box::new(Sealed {
-            tcp,
-            channel,
-            arrived,
-        }))),
-        Err(error) => {
-            let closed = Closed::because(CloseReason::of_opening(&error), &error);
-            Err(refuse(&tcp, closed))
-        }
-    }
-}
-
-fn admit(
-    grounds: Grounds,
-    outer: Outer,
-    account: &mut Account,
-    kit: &Kit,
-) -> Result<(Permit, Outer), Closed> {
-    match kit.gate.admit(grounds) {
-        Ok(permit) => {
-            account.judged = Some(permit.judged().clone());
-            Ok((permit, outer))
-        }
-        Err(denied) => {
-            account.judged = Some(denied.judged);
-            Err(outer.refuse(denied.closed))
         }
     }
 }
@@ -232,7 +283,7 @@ enum Hello {
 }
 
 /// Waits for the first bytes, which must be those of TLS.
-async fn hello(tcp: &TcpStream, mut first: Buffer, limit: std::time::Duration) -> Result<Buffer, Hello> {
+async fn hello(tcp: &TcpStream, mut first: Buffer, limit: Duration) -> Result<Buffer, Hello> {
     let broken = |source| Hello::Failed(HandshakeError::Broken { source });
     while first.filled().is_empty() {
         match timeout(limit, tcp.readable()).await {
@@ -260,6 +311,9 @@ impl Kit {
         way == Way::Captured && probe == Some(target.port())
     }
 }
+
+/// How long after its handshake a connection is one that was made before it was needed.
+const KEPT_READY: Duration = Duration::from_secs(1);
 
 /// What the first read takes at most.
 const FIRST_BYTES: usize = 16 * 1024;

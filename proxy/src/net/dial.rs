@@ -28,11 +28,34 @@ pub struct Dialing {
 /// When nobody answers in time, or the system or the other end refuses.
 pub async fn dial(target: UpstreamAddr, how: &Dialing) -> Result<TcpStream, DialError> {
     let limit = how.limit;
-    match timeout(limit, connect(target, how)).await {
+    match timeout(limit, prepared(target, how)).await {
         Err(_) => Err(DialError::Timeout { target, limit }),
         Ok(Err(source)) => Err(DialError::Refused { target, source }),
         Ok(Ok(stream)) => Ok(stream),
     }
+}
+
+/// As [`dial`], for somebody on this very machine, who cannot vanish without the kernel's knowing: nothing is probed for.
+///
+/// # Errors
+/// As there.
+pub async fn dial_beside(target: UpstreamAddr, how: &Dialing) -> Result<TcpStream, DialError> {
+    let limit = how.limit;
+    let connecting = async {
+        let stream = connect(target, how).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    match timeout(limit, connecting).await {
+        Err(_) => Err(DialError::Timeout { target, limit }),
+        Ok(connected) => connected.map_err(|source| DialError::Refused { target, source }),
+    }
+}
+
+async fn prepared(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
+    let stream = connect(target, how).await?;
+    prepare(&stream, how.keepalive)?;
+    Ok(stream)
 }
 
 async fn connect(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
@@ -46,9 +69,7 @@ async fn connect(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
     if target.ip().is_loopback() {
         unpace(&SockRef::from(&socket));
     }
-    let stream = socket.connect(target.socket()).await?;
-    prepare(&stream, how.keepalive)?;
-    Ok(stream)
+    socket.connect(target.socket()).await
 }
 
 /// Why there is no connection.

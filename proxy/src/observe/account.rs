@@ -56,6 +56,8 @@ pub struct Account {
     pub peer_serial: String,
     /// What the rules said.
     pub judged: Option<Judged>,
+    /// Whether it travels over a TLS connection that was there already.
+    pub is_reused: bool,
 }
 
 /// Whether a line is about the end of a connection.
@@ -82,6 +84,7 @@ impl Account {
             agreed: None,
             peer_serial: String::new(),
             judged: None,
+            is_reused: false,
         }
     }
 
@@ -98,6 +101,11 @@ impl Account {
     /// When it was accepted.
     pub const fn began(&self) -> Instant {
         self.began
+    }
+
+    /// Begins now: before, the connection was only kept ready.
+    pub fn begin_again(&mut self) {
+        self.began = Instant::now();
     }
 
     /// Notes what a handshake proved.
@@ -185,7 +193,7 @@ impl Account {
             bytes_in,
             bytes_out,
             duration_ms,
-            reused = false,
+            reused = self.is_reused,
             "connection"
         );
         tap.pass(|| {
@@ -218,7 +226,7 @@ impl Account {
                 "bytes_in": bytes_in,
                 "bytes_out": bytes_out,
                 "duration_ms": duration_ms,
-                "reused": false,
+                "reused": self.is_reused,
             })
         });
     }
@@ -243,6 +251,7 @@ impl Account {
             "peer_serial": self.peer_serial,
             "verdict": self.verdict(),
             "rule": self.rule(),
+            "reused": self.is_reused,
             "bytes_in": moved.inward(),
             "bytes_out": moved.outward(),
             "duration_ms": self.duration_ms(),

@@ -47,6 +47,7 @@ type Ending = (Direction, Tls, &'static str, CloseReason);
 
 struct Counts {
     open: Gauge,
+    reused: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
 }
@@ -76,6 +77,7 @@ impl Book {
             let word = direction.word();
             Counts {
                 open: metrics.open.get_or_create_owned(&[("direction", word)]),
+                reused: metrics.reused.get_or_create_owned(&[("direction", word)]),
                 bytes_in: metrics
                     .bytes
                     .get_or_create_owned(&[("direction", word), ("flow", "in")]),
@@ -112,7 +114,11 @@ impl Book {
     /// Enters a connection that carries bytes from now on.
     pub fn enter(&self, account: Account) -> Entry {
         let (account, moved) = (Arc::new(account), Arc::new(Moved::default()));
-        self.0.counts(account.direction()).open.inc();
+        let counts = self.0.counts(account.direction());
+        counts.open.inc();
+        if account.is_reused {
+            counts.reused.inc();
+        }
         self.0.seen.open.enter(Live {
             account: Arc::clone(&account),
             moved: Arc::clone(&moved),

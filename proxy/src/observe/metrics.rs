@@ -23,6 +23,10 @@ pub struct ProxyMetrics {
     pub own_datagrams: Counter,
     /// Attempts at endpoints of the mesh that failed: reason.
     pub endpoint_failures: Family<Labels<1>, Counter>,
+    /// Connections that travelled over one that was there already: direction.
+    pub reused: Family<Labels<1>, Counter>,
+    /// Connections to other workloads that carry nothing now.
+    pub pooled: Gauge,
     /// Refusals by rules or trust: direction, reason.
     pub denied: Family<Labels<2>, Counter>,
     /// Clients of permissive ports who said nothing for the time that they are waited for.
@@ -64,6 +68,14 @@ impl ProxyMetrics {
             endpoint_failures: metrics.family(
                 "endpoint_failures",
                 "Attempts at endpoints of the mesh that failed; another one may have been tried",
+            ),
+            reused: metrics.family(
+                "connections_reused",
+                "Connections that travelled over a TLS connection that was there already",
+            ),
+            pooled: metrics.gauge(
+                "connections_pooled",
+                "TLS connections to other workloads that are kept for the next connection",
             ),
             denied: metrics.family("denied", "Connections that rules or trust refused"),
             silent: metrics.counter(

@@ -17,7 +17,6 @@ use crate::kit::{Kit, refuse};
 use crate::net::address::{ClientAddr, UpstreamAddr};
 use crate::net::dial::dial;
 use crate::net::original::original_dst;
-use crate::net::socket::prepare;
 use crate::observe::account::{Account, Tls};
 use crate::proof;
 
@@ -38,22 +37,44 @@ pub struct Opened {
     pub outer: Outer,
     /// What it counts as, where it goes to an endpoint of the mesh.
     pub load: Option<Load>,
+    /// How many bytes of the workload's have gone there already.
+    pub said: usize,
+}
+
+impl Opened {
+    /// One over which nothing has gone.
+    const fn untold(permit: Permit, outer: Outer, load: Option<Load>) -> Self {
+        Self {
+            permit,
+            outer,
+            load,
+            said: 0,
+        }
+    }
 }
 
 /// Runs one connection.
-pub async fn run(inner: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
+pub async fn run(mut inner: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
     let mut account = kit.book.account(Direction::Outbound, client);
     account.source_id = Some(kit.config.id.clone());
     let opened = tokio::select! {
         biased;
         () = kit.outbound.cut() => Err(Closed::plainly(CloseReason::Cut)),
-        opened = open(&inner, &way, &mut account, &kit) => opened,
+        opened = open(&mut inner, &way, &mut account, &kit) => opened,
     };
     match opened {
-        Ok(Some(Opened { permit, outer, load })) => {
+        Ok(Some(Opened {
+            permit,
+            outer,
+            load,
+            said,
+        })) => {
             let entry = kit.book.enter(account);
-            let half_closed = kit.config.connection.half_closed;
-            let carried = carry(&permit, outer, inner, half_closed, entry.moved()).await;
+            entry.moved().count_outward(said);
+            let carried = carry(&permit, outer, inner, kit.carrying(), entry.moved()).await;
+            if let Some(line) = carried.kept {
+                kit.pool.put(line, kit.turn.number());
+            }
             if let Some(load) = load {
                 load.ended(carried.closed.reason, entry.moved().inward());
             }
@@ -71,7 +92,7 @@ pub async fn run(inner: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
 
 /// Everything before the first byte; `None` when it is the proxy's own proof.
 async fn open(
-    inner: &TcpStream,
+    inner: &mut TcpStream,
     way: &Way,
     account: &mut Account,
     kit: &Kit,
@@ -79,8 +100,6 @@ async fn open(
     if kit.outbound.open() > kit.config.limits.connections {
         return Err(Closed::plainly(CloseReason::Busy));
     }
-    let broken = |error: std::io::Error| Closed::because(CloseReason::ClientReset, &error);
-    prepare(inner, kit.config.connection.keepalive).map_err(broken)?;
     let route = match way {
         Way::Explicit(upstream) => route::explicit(upstream, kit).await?,
         Way::Captured => {
@@ -95,19 +114,19 @@ async fn open(
     };
     match route {
         Route::Mesh { service, endpoints } => {
-            let opened = Box::pin(mesh::open(service, &endpoints, account, kit)).await?;
+            let opened = Box::pin(mesh::open(service, &endpoints, inner, account, kit)).await?;
             Ok(Some(opened))
         }
         Route::Itself { target, load } => {
             account.tls = Tls::Local;
             account.destination_id = Some(kit.config.id.clone());
             let (permit, outer) = to_itself(target, account, kit).await?;
-            Ok(Some(Opened { permit, outer, load }))
+            Ok(Some(Opened::untold(permit, outer, load)))
         }
         Route::Beyond { target, service } => {
             let (permit, outer) = Box::pin(beyond::open(inner, target, service, account, kit)).await?;
             let load = None;
-            Ok(Some(Opened { permit, outer, load }))
+            Ok(Some(Opened::untold(permit, outer, load)))
         }
     }
 }

@@ -1,17 +1,22 @@
 //! Opens one connection to a workload of the mesh: endpoints are tried until one answers that is who it should be.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrule_policy::ServiceName;
+use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::connection::{Opened, admit};
 use crate::authz::permit::{Grounds, Permit};
 use crate::balance::eject::Failure;
 use crate::closed::{CloseReason, Closed};
-use crate::forward::carry::{Outer, Sealed};
+use crate::forward::carry::Outer;
+use crate::framing::End;
+use crate::framing::early::Early;
 use crate::framing::exchange::{self, OpenError};
+use crate::framing::line::Line;
 use crate::kit::Kit;
 use crate::knowledge::map::Endpoint;
 use crate::net::dial::{DialError, Dialing, dial};
@@ -22,7 +27,12 @@ use crate::tls::material::Material;
 /// How one attempt failed.
 enum Attempt {
     /// By the endpoint: another one may do.
-    Endpoint { how: Failure, closed: Closed },
+    Endpoint {
+        how: Failure,
+        closed: Closed,
+        /// Whether the client's bytes may have been acted upon, so that no other one may be tried.
+        is_final: bool,
+    },
     /// By us, or by the rules: another one would not help.
     Here(Closed),
 }
@@ -36,14 +46,15 @@ pub struct Patience {
     pub handshake: Duration,
 }
 
-/// Tries `endpoints` in their order until one answers. The client has seen nothing yet, and nothing of its bytes was
-/// sent, so another attempt is safe. All but the last are given little time.
+/// Tries `endpoints` in their order until one answers the client at `inner`. It has seen nothing yet, so another attempt
+/// is safe as long as nobody can have acted upon its bytes. All but the last are given little time.
 ///
 /// # Errors
 /// The last endpoint's failure, or the first one that no other endpoint could mend.
 pub async fn open(
     service: Option<ServiceName>,
     endpoints: &[Endpoint],
+    inner: &mut TcpStream,
     account: &mut Account,
     kit: &Kit,
 ) -> Result<Opened, Closed> {
@@ -52,9 +63,15 @@ pub async fn open(
     let limits = &kit.config.limits;
     let end = Instant::now() + limits.connect + limits.handshake;
     let mut last = Closed::plainly(CloseReason::Unreachable);
+    let early = Early::default();
+    let mut caller = Caller {
+        inner,
+        early,
+        account,
+    };
     for (tried, endpoint) in endpoints.iter().enumerate() {
-        account.destination = Some(endpoint.address.socket());
-        account.destination_id = Some(endpoint.id.clone());
+        caller.account.destination = Some(endpoint.address.socket());
+        caller.account.destination_id = Some(endpoint.id.clone());
         let mut patience = Patience {
             connect: limits.connect,
             handshake: limits.handshake,
@@ -66,16 +83,27 @@ pub async fn open(
             patience.handshake = patience.handshake.min(short);
         }
         let load = kit.balancer.begin(endpoint);
-        match attempt(endpoint, patience, &material, account, kit).await {
+        match attempt(endpoint, patience, &material, &mut caller, kit).await {
             Ok((permit, outer)) => {
                 load.opened();
-                let load = Some(load);
-                return Ok(Opened { permit, outer, load });
+                return Ok(Opened {
+                    permit,
+                    outer,
+                    load: Some(load),
+                    said: caller.early.count(),
+                });
             }
             Err(Attempt::Here(closed)) => return Err(closed),
-            Err(Attempt::Endpoint { how, closed }) => {
+            Err(Attempt::Endpoint {
+                how,
+                closed,
+                is_final,
+            }) => {
                 load.failed(how, closed.reason.word());
                 kit.book.endpoint_failed(closed.reason.word());
+                if is_final {
+                    return Err(closed);
+                }
                 if !is_last {
                     warn!(
                         id = %endpoint.id, address = %endpoint.address,
@@ -93,21 +121,139 @@ pub async fn open(
     Err(last)
 }
 
+/// One connection of the workload's, on its way to an endpoint.
+struct Caller<'a> {
+    inner: &'a mut TcpStream,
+    /// What it has said before anybody takes it.
+    early: Early,
+    account: &'a mut Account,
+}
+
 async fn attempt(
     endpoint: &Endpoint,
     patience: Patience,
     material: &Arc<Material>,
-    account: &mut Account,
+    caller: &mut Caller<'_>,
     kit: &Kit,
 ) -> Result<(Permit, Outer), Attempt> {
+    if kit.config.connection.pool.warm > 0 {
+        kit.warmth.called(endpoint);
+    }
+    if let Some((line, is_fresh)) = kit.pool.take(endpoint, kit.turn.number()) {
+        // Most clients speak at once: after this the runtime knows whether this one has.
+        tokio::task::yield_now().await;
+        caller.account.is_reused = true;
+        let opened = stream(line, is_fresh, endpoint, patience.handshake, caller, kit).await;
+        match opened {
+            Ok(opened) => return Ok(opened),
+            // Of the connection alone; those that began with it may have ended with it.
+            Err(failed) if failed.may_try_again && failed.is_of_line => kit.pool.forget(endpoint),
+            Err(failed) => return Err(failed.attempt),
+        }
+        caller.account.is_reused = false;
+    }
+    let turn = kit.turn.number();
     let secured = reach(endpoint, patience, material, kit).await?;
-    account.secured(&secured.peer, secured.agreed);
-    let peer = secured.peer.clone();
-    let address = endpoint.address.ip();
-    let permit = admit(Grounds::Server { peer, address }, account, kit).map_err(Attempt::Here)?;
-    let outer = stream(secured, patience.handshake).await?;
-    Ok((permit, outer))
+    let line = Line::new(secured, endpoint.address.socket(), turn);
+    let opened = stream(line, true, endpoint, patience.handshake, caller, kit).await;
+    opened.map_err(|failed| failed.attempt)
 }
+
+/// How a stream was not opened.
+struct Unopened {
+    attempt: Attempt,
+    /// Whether nobody can have acted upon what the client has said.
+    may_try_again: bool,
+    /// Whether it has to do with the connection, and would not be so on a new one.
+    is_of_line: bool,
+}
+
+/// Opens a stream on a connection, if its peer is admitted.
+async fn stream(
+    mut line: Box<Line>,
+    is_fresh: bool,
+    endpoint: &Endpoint,
+    limit: Duration,
+    caller: &mut Caller<'_>,
+    kit: &Kit,
+) -> Result<(Permit, Outer), Unopened> {
+    caller.account.secured(&line.about.peer, line.about.agreed);
+    let peer = Rc::clone(&line.about.peer);
+    let address = endpoint.address.ip();
+    let permit = admit(Grounds::Server { peer, address }, caller.account, kit);
+    let permit = permit.map_err(|closed| Unopened {
+        attempt: Attempt::Here(closed),
+        may_try_again: true,
+        is_of_line: true,
+    })?;
+    let Line {
+        tcp,
+        channel,
+        arrived,
+        ..
+    } = &mut *line;
+    let (inner, early) = (&mut *caller.inner, &mut caller.early);
+    let opening = exchange::open_for(
+        inner,
+        early,
+        tcp,
+        channel,
+        std::mem::take(arrived),
+        is_fresh,
+        limit,
+    );
+    let error = match opening.await {
+        Ok(arrived) => {
+            line.arrived = arrived;
+            return Ok((permit, Outer::Sealed(line)));
+        }
+        Err(error) => error,
+    };
+    // An application that was reached has seen a connection, with bytes or without.
+    let was_reached = matches!(error, OpenError::Reset { .. });
+    let may_try_again = error.is_untaken() || (!caller.early.is_told() && !was_reached);
+    let is_of_line = match &error {
+        OpenError::Refused { reason } => {
+            let is_of_line = STALE.iter().any(|stale| stale.word() == reason);
+            // The last word that the peer waits for; what it refused is one stream, not the connection.
+            if exchange::tell_end(&line.tcp, |out| line.channel.reset("", out)) == End::Stream && !is_of_line
+            {
+                kit.pool.put(line, kit.turn.number());
+            }
+            is_of_line
+        }
+        OpenError::Application { .. } | OpenError::Reset { .. } => {
+            // Taken or not, the stream is cut, which has to be said from both sides.
+            if exchange::tell_end(&line.tcp, |out| line.channel.reset("", out)) == End::Stream {
+                kit.pool.put(line, kit.turn.number());
+            }
+            false
+        }
+        _ => true,
+    };
+    let attempt = match of_opening(error) {
+        Attempt::Endpoint { how, closed, .. } => Attempt::Endpoint {
+            how,
+            closed,
+            is_final: !may_try_again,
+        },
+        here @ Attempt::Here(_) => here,
+    };
+    Err(Unopened {
+        attempt,
+        may_try_again,
+        is_of_line,
+    })
+}
+
+/// What a peer says of us that a new handshake may mend.
+const STALE: [CloseReason; 5] = [
+    CloseReason::Expired,
+    CloseReason::Revoked,
+    CloseReason::UnknownAuthority,
+    CloseReason::UnknownTrustDomain,
+    CloseReason::BadCertificate,
+];
 
 /// Whether an endpoint answers as who it should be, and takes a stream: what a look at an ejected one finds out.
 /// Its application sees a connection that ends without a byte.
@@ -132,9 +278,24 @@ pub async fn look(endpoint: &Endpoint, kit: &Kit) -> Result<(), Option<(Failure,
             .map_err(of_opening)
     };
     looked.await.map_err(|failed| match failed {
-        Attempt::Endpoint { how, closed } => Some((how, closed)),
+        Attempt::Endpoint { how, closed, .. } => Some((how, closed)),
         Attempt::Here(_) => None,
     })
+}
+
+/// A connection to an endpoint that answers as who it should be, for later.
+pub async fn line(endpoint: &Endpoint, kit: &Kit) -> Option<Box<Line>> {
+    let material = kit.material().ok()?;
+    let limits = &kit.config.limits;
+    let patience = Patience {
+        connect: limits.connect,
+        handshake: limits.handshake,
+    };
+    let turn = kit.turn.number();
+    let secured = reach(endpoint, patience, &material, kit).await.ok()?;
+    let line = Line::new(secured, endpoint.address.socket(), turn);
+    // Nothing else than `ferrule/1` can wait for its stream.
+    line.channel.is_idle().then_some(line)
 }
 
 async fn reach(
@@ -155,6 +316,7 @@ async fn reach(
                 DialError::Refused { .. } => Failure::Refused,
             },
             closed: Closed::because(CloseReason::Unreachable, &error),
+            is_final: false,
         })?;
     let _place = kit.shaking().map_err(Attempt::Here)?;
     let began = Instant::now();
@@ -171,28 +333,16 @@ async fn reach(
             HandshakeError::Timeout { .. } => Attempt::Endpoint {
                 how: Failure::Silent,
                 closed,
+                is_final: false,
             },
             // Somebody else than the expected one, too: nothing was said to them, and the log tells of them.
             _ => Attempt::Endpoint {
                 how: Failure::Refused,
                 closed,
+                is_final: false,
             },
         }
     })
-}
-
-/// Opens a stream on a connection to a peer who is admitted.
-async fn stream(secured: Secured, limit: Duration) -> Result<Outer, Attempt> {
-    let (mut tcp, mut channel) = (secured.tcp, secured.channel);
-    let arrived = exchange::open(&mut tcp, &mut channel, secured.arrived, limit)
-        .await
-        .map_err(of_opening)?;
-    let sealed = Sealed {
-        tcp,
-        channel,
-        arrived,
-    };
-    Ok(Outer::Sealed(Box::new(sealed)))
 }
 
 fn of_opening(error: OpenError) -> Attempt {
@@ -202,10 +352,16 @@ fn of_opening(error: OpenError) -> Attempt {
         OpenError::Refused { reason } if reason == CloseReason::Denied.word() => {
             return Attempt::Here(closed);
         }
+        // So does the workload itself.
+        OpenError::Application { .. } => return Attempt::Here(closed),
         OpenError::Timeout { .. } => Failure::Silent,
         _ => Failure::Refused,
     };
-    Attempt::Endpoint { how, closed }
+    Attempt::Endpoint {
+        how,
+        closed,
+        is_final: false,
+    }
 }
 
 /// How many endpoints of a service one connection tries.

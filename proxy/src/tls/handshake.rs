@@ -21,6 +21,7 @@ use crate::buffer::Buffer;
 use crate::closed::CloseReason;
 use crate::forward::relay::Arrived;
 use crate::framing::channel::Channel;
+use crate::framing::streams::Side;
 use crate::framing::{self, FramingError};
 
 /// A connection whose other end has proved who it is.
@@ -65,7 +66,8 @@ pub async fn accept(
         .map_err(|source| HandshakeError::Settings { source })?;
     let connection = UnbufferedServerConnection::new(Arc::new(config))
         .map_err(|source| HandshakeError::Protocol { source })?;
-    secure(tcp, Session::server(connection), first, outcome, limit).await
+    let session = Session::server(connection);
+    secure(tcp, session, Side::Dialled, first, outcome, limit).await
 }
 
 /// Handshakes as the side that dialled, with exactly `expected`.
@@ -87,12 +89,14 @@ pub async fn connect(
     let name = ServerName::IpAddress(target.into());
     let connection = UnbufferedClientConnection::new(Arc::new(config), name)
         .map_err(|source| HandshakeError::Protocol { source })?;
-    secure(tcp, Session::client(connection), Buffer::new(), outcome, limit).await
+    let session = Session::client(connection);
+    secure(tcp, session, Side::Dialling, Buffer::new(), outcome, limit).await
 }
 
 async fn secure(
     mut tcp: TcpStream,
     mut session: Session,
+    side: Side,
     first: Buffer,
     outcome: Outcome,
     limit: Duration,
@@ -118,8 +122,8 @@ async fn secure(
     let peer = peer.ok_or(HandshakeError::Nobody)?;
     let terms = session.take_terms().ok_or(HandshakeError::Nobody)?;
     let agreed = Agreed::of(&terms);
-    let framing =
-        framing::agreed(terms.protocol.as_deref()).map_err(|source| HandshakeError::Framing { source })?;
+    let framing = framing::agreed(terms.protocol.as_deref(), side)
+        .map_err(|source| HandshakeError::Framing { source })?;
     Ok(Secured {
         tcp,
         channel: Channel::new(session, framing),

@@ -113,6 +113,17 @@ impl Sidecar {
         }
     }
 
+    /// The sum of all lines of the metrics that contain all of `words`, as it is now.
+    pub(crate) fn count(&self, words: &[&str]) -> f64 {
+        let text = self.metrics.encode().unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
     /// Asks it to stop.
     pub(crate) fn ask_to_stop(&self) {
         self.asking.send(Signal::Asked);
@@ -212,6 +223,26 @@ impl Mesh {
     pub(crate) fn accept(&self) -> TcpStream {
         let (stream, _) = self.app.accept().unwrap();
         limited(stream)
+    }
+}
+
+impl Mesh {
+    /// As [`Mesh::accept`], for so long at most.
+    pub(crate) fn accept_within(&self, time: Duration) -> std::io::Result<TcpStream> {
+        let end = Instant::now() + time;
+        self.app.set_nonblocking(true)?;
+        let accepted = loop {
+            match self.app.accept() {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                accepted => break accepted,
+            }
+        };
+        self.app.set_nonblocking(false)?;
+        let (stream, _) = accepted?;
+        stream.set_nonblocking(false)?;
+        Ok(limited(stream))
     }
 }
 

@@ -1,0 +1,108 @@
+//! Tells a peer that its stream is taken: along with the application's first bytes where they come soon.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::channel::{Channel, First};
+use super::exchange::read_now;
+use super::{End, Opening};
+use crate::buffer::Buffer;
+use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
+
+/// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
+///
+/// Where a question came along, the application is likely to answer at once: the word waits for it a moment, and
+/// travels in the same record. Nobody else waits for it: the peer may go on without.
+///
+/// # Errors
+/// When either side breaks, or the peer reads nothing for `limit`.
+pub async fn take(
+    tcp: &mut TcpStream,
+    channel: &mut Channel,
+    inner: &mut TcpStream,
+    arrived: &mut Arrived,
+    limit: Duration,
+    moved: &Moved,
+) -> Result<(), RelayError> {
+    if channel.opening() == Opening::Open {
+        return Ok(());
+    }
+    let mut answer = None;
+    if !arrived.text.is_empty() && !arrived.finished && hand_over(inner, arrived, moved)? {
+        let asked = tokio::select! {
+            biased;
+            readable = inner.readable() => readable.map(|()| true).map_err(broken(Leg::Inner))?,
+            // It goes on, and so do we.
+            readable = tcp.readable() => readable.map(|()| false).map_err(broken(Leg::Outer))?,
+            () = sleep(MOMENT) => false,
+        };
+        if asked {
+            let mut room = Buffer::lent();
+            let read = read_now(inner, &mut room).await.map_err(broken(Leg::Inner))?;
+            answer = read.map(|_| room);
+        }
+    }
+    let first = answer.as_ref().map_or_else(First::default, |answer| First {
+        bytes: answer.filled(),
+        is_all: answer.filled().is_empty(),
+    });
+    let mut sealed = Buffer::lent();
+    let sealing = channel.accept(first, &mut sealed);
+    sealing.map_err(|source| RelayError::Protocol { source })?;
+    moved.count_outward(first.bytes.len());
+    drop(answer);
+    send(tcp, channel, &sealed, limit).await
+}
+
+/// Gives the application what came with the opening; whether it took all of it.
+fn hand_over(inner: &TcpStream, arrived: &mut Arrived, moved: &Moved) -> Result<bool, RelayError> {
+    let written = match inner.try_write(&arrived.text) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        written => written.map_err(broken(Leg::Inner))?,
+    };
+    moved.count_inward(written);
+    arrived.text = match arrived.text.get(written..) {
+        None | Some([]) => Box::default(),
+        Some(rest) => rest.into(),
+    };
+    Ok(arrived.text.is_empty())
+}
+
+async fn send(
+    tcp: &TcpStream,
+    channel: &mut Channel,
+    sealed: &Buffer,
+    limit: Duration,
+) -> Result<(), RelayError> {
+    let mut at = 0;
+    channel.sending(true);
+    while let Some(rest) = sealed.filled().get(at..).filter(|rest| !rest.is_empty()) {
+        match tcp.try_write(rest) {
+            Ok(written) => at += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let writable = timeout(limit, tcp.writable()).await;
+                let writable = writable.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                writable.map_err(broken(Leg::Outer))?;
+            }
+            Err(source) => return Err(broken(Leg::Outer)(source)),
+        }
+    }
+    channel.sending(false);
+    Ok(())
+}
+
+/// Refuses the stream that the peer opened, at once: whether another one may follow on the connection.
+pub fn refuse(tcp: &TcpStream, channel: &mut Channel, reason: &str) -> bool {
+    let told = super::exchange::tell_end(tcp, |out| channel.refuse(reason, out));
+    told == End::Stream && channel.is_reusable()
+}
+
+fn broken(leg: Leg) -> impl FnOnce(io::Error) -> RelayError {
+    move |source| RelayError::Broken { leg, source }
+}
+
+/// How long the word waits for the application's first bytes.
+const MOMENT: Duration = Duration::from_millis(2);
