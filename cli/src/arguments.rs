@@ -11,6 +11,7 @@ use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_shop::Target;
 
 use crate::bench::arguments::Bench;
+use crate::install::arguments::{Install, Uninstall, Upgrade};
 use crate::print::Format;
 use crate::up::arguments::Up;
 
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Run(Run),
     Join(Join),
     Diagnose(Diagnose),
+    Install(Install),
+    Upgrade(Upgrade),
+    Uninstall(Uninstall),
     #[command(subcommand)]
     Bench(Bench),
     /// Examine rules, and write those that traffic needs

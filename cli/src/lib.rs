@@ -14,6 +14,7 @@ mod edges;
 mod example;
 mod explain;
 pub mod failure;
+mod install;
 mod join;
 mod picture;
 mod policy;
@@ -85,6 +86,9 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Proxy(arguments) => Ok(proxy::run(arguments)),
         Command::Explain(arguments) => explain::run(arguments, context),
+        Command::Install(arguments) => install::install(arguments),
+        Command::Upgrade(arguments) => install::upgrade(arguments),
+        Command::Uninstall(arguments) => install::uninstall(arguments),
         Command::Up(up) => up::run(up, context),
         Command::Policy(policy) => policy::run(policy, context),
         Command::Ca(arguments) => ca::run(arguments, context),

@@ -16,7 +16,6 @@ use ferrule_daemon::signals::Signals;
 use crate::app::{self, Surroundings};
 use crate::cni::install;
 use crate::config;
-use crate::manifests::{Values, render};
 
 /// Puts sidecars into the pods of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -39,7 +38,6 @@ struct Cli {
 enum Command {
     Webhook(Webhook),
     InstallCni(InstallCni),
-    Manifests(Manifests),
 }
 
 /// Answer the API server's questions about pods and rules
@@ -52,20 +50,6 @@ struct Webhook {
     /// Read the settings, print what is in force with its origin, and end
     #[arg(long)]
     check: bool,
-}
-
-/// Print the manifests of an installation
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  ferrule-injector manifests --set trustDomain=shop.local | kubectl apply -f -")]
-struct Manifests {
-    /// The namespace of the control plane
-    #[arg(long, value_name = "NAME", default_value = "ferrule-system")]
-    namespace: String,
-    /// A value of the chart; may be given several times
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    values: Vec<String>,
 }
 
 /// Keep the CNI plugin installed on this node, and take it away at the end
@@ -103,7 +87,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Webhook(webhook) => serve(webhook),
         Command::InstallCni(paths) => keep_installed(paths),
-        Command::Manifests(wanted) => manifests(wanted),
     };
     done.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "ferrule-injector: {}", Chain(error.as_ref()));
@@ -133,19 +116,6 @@ fn serve(webhook: &Webhook) -> anyhow::Result<ExitCode> {
             Ok(ended.exit_code())
         })
     })
-}
-
-fn manifests(wanted: &Manifests) -> anyhow::Result<ExitCode> {
-    let mut values = Values::new(&wanted.namespace)?;
-    values.set("namespaces", "create")?;
-    for setting in &wanted.values {
-        let (name, value) = setting
-            .split_once('=')
-            .with_context(|| format!("{setting:?} is not of the form NAME=VALUE"))?;
-        values.set(name, value)?;
-    }
-    std::io::stdout().write_all(render(&values)?.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn keep_installed(paths: &InstallCni) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,6 @@ pub mod commands;
 pub mod config;
 pub mod decide;
 mod draft;
-pub mod manifests;
 pub mod names;
 pub mod options;
 pub mod patch;

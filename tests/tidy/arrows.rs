@@ -7,10 +7,11 @@ use crate::tree::{Fault, Tree};
 
 /// The floors, lowest first: each crate beside what it may name. Programs never name each other; `cli` alone
 /// may use their libraries, to run them in one process.
-const FLOORS: [(&str, &[&str]); 15] = [
+const FLOORS: [(&str, &[&str]); 16] = [
     ("document", &[]),
     ("identity", &[]),
     ("policy", &["document", "identity"]),
+    ("manifests", &["document", "identity"]),
     ("wire", &["document", "identity", "policy"]),
     ("daemon", &["document"]),
     ("credentials", &["document", "identity", "wire", "daemon"]),
@@ -37,6 +38,7 @@ const ALL_BUT_PROOF: &[&str] = &[
     "proxy",
     "ca",
     "directory",
+    "manifests",
     "injector",
     "shop",
     "load",
@@ -53,6 +55,7 @@ const ALL_AND_TOOLS: &[&str] = &[
     "proxy",
     "ca",
     "directory",
+    "manifests",
     "injector",
     "shop",
     "load",

@@ -5,6 +5,7 @@
 mod bench;
 mod example;
 mod ferrule;
+mod install;
 mod mesh;
 mod policy;
 mod rules;

@@ -86,6 +86,42 @@ pub fn render(values: &Values) -> Result<String, RenderError> {
     Ok(written.collect::<Vec<_>>().join("\n---\n") + "\n")
 }
 
+/// What an installation has outside of its namespaces, and these themselves, in the order in which to delete it: the
+/// webhooks first, so that nothing asks them while they go. Deleting the definitions deletes every rule, too.
+///
+/// # Errors
+/// When the chart that was compiled in has a fault, which a test excludes.
+pub fn remains(namespace: &str) -> Result<String, RenderError> {
+    let mut values = Values::new(namespace)?;
+    for (name, value) in [
+        ("trustDomain", "any"),
+        ("capture", "cni"),
+        ("namespaces", "create"),
+    ] {
+        values.set(name, value)?;
+    }
+    let all = render(&values)?;
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for document in all.split("\n---\n") {
+        let field = |name: &str| document.lines().find_map(|line| line.strip_prefix(name));
+        let (Some(version), Some(kind)) = (field("apiVersion: "), field("kind: ")) else {
+            continue;
+        };
+        let is_namespaced = field("  namespace: ").is_some();
+        if let Some(name) = field("  name: ").filter(|_| !is_namespaced) {
+            let place = DELETED
+                .iter()
+                .position(|first| *first == kind)
+                .unwrap_or(DELETED.len());
+            let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {name}\n");
+            found.push((place, text));
+        }
+    }
+    found.sort();
+    let texts: Vec<String> = found.into_iter().map(|(_, text)| text).collect();
+    Ok(texts.join("---\n"))
+}
+
 /// One template with its values.
 fn template(name: &str, text: &str, values: &Values) -> Result<String, RenderError> {
     let mut rendered = String::new();
@@ -172,6 +208,7 @@ fn flat(name: &str, item: &Item<'_>) -> Option<Vec<(String, String)>> {
 const SECTIONS: [&str; 9] = [
     "trustDomain",
     "image",
+    "digests",
     "capture",
     "namespaces",
     "cniNamespace",
@@ -194,6 +231,14 @@ const DEFINITIONS: &[(&str, &str)] = chart![
     "crds/accesspolicies.yaml",
     "crds/egresspolicies.yaml",
     "crds/meshpolicies.yaml",
+];
+
+/// What is deleted first, in that order.
+const DELETED: [&str; 4] = [
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "Namespace",
+    "CustomResourceDefinition",
 ];
 
 /// In the order in which they are to be applied.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use ferrule_injector::manifests::{Values, render};
+use ferrule_manifests::{Values, render};
 use serde_json::Value;
 
 fn manifests(capture: &str) -> Vec<Value> {
