@@ -11,7 +11,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -66,8 +66,9 @@ impl Cluster {
             self.ca_bundle::<ValidatingWebhookConfiguration>(name, bundle)
                 .await?;
         }
+        let owner = self.owner().await?;
         for namespace in self.meshed().await? {
-            self.trust_map(&namespace, bundle).await?;
+            self.trust_map(&namespace, bundle, owner.as_ref()).await?;
         }
         Ok(())
     }
@@ -144,7 +145,31 @@ impl Cluster {
             .collect())
     }
 
-    async fn trust_map(&self, namespace: &str, bundle: &str) -> Result<(), ClusterError> {
+    /// What the copies of the bundle belong to: with our webhook they go, too, whoever deletes it.
+    async fn owner(&self) -> Result<Option<Value>, ClusterError> {
+        let Some(name) = &self.webhooks else {
+            return Ok(None);
+        };
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let found = api.get(name).await.map_err(|source| ClusterError::Webhook {
+            what: MutatingWebhookConfiguration::kind(&()).into_owned(),
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Some(json!({
+            "apiVersion": MutatingWebhookConfiguration::api_version(&()),
+            "kind": MutatingWebhookConfiguration::kind(&()),
+            "name": name,
+            "uid": found.metadata.uid,
+        })))
+    }
+
+    async fn trust_map(
+        &self,
+        namespace: &str,
+        bundle: &str,
+        owner: Option<&Value>,
+    ) -> Result<(), ClusterError> {
         let failed = |source| ClusterError::Trust {
             namespace: namespace.to_owned(),
             source: Box::new(source),
@@ -160,7 +185,11 @@ impl Cluster {
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": { "name": TRUST_CONFIG_MAP, "labels": { "app.kubernetes.io/managed-by": "ferrule" } },
+            "metadata": {
+                "name": TRUST_CONFIG_MAP,
+                "labels": { "app.kubernetes.io/managed-by": "ferrule" },
+                "ownerReferences": owner.map(|owner| [owner]),
+            },
             "data": { BUNDLE_FILE: bundle },
         });
         let how = PatchParams::apply("ferrule-injector").force();

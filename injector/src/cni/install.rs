@@ -1,7 +1,7 @@
 //! Puts the plugin onto a node, keeps it in the network configuration, takes it away at the end.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,26 +92,31 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Writes beside the target and renames: a program that runs at this moment is not touched.
+/// Copies beside the target and renames: a program that runs at this moment is not touched.
 fn copy_file(from: &Path, to: &Path) -> Result<(), InstallError> {
-    let bytes = fs::read(from).map_err(|source| InstallError::Read {
+    // By pieces: the limit of the pod's memory is smaller than some of the programs.
+    let mut source = File::open(from).map_err(|source| InstallError::Read {
         path: from.to_owned(),
         source,
     })?;
-    write(to, &bytes, 0o755)
+    replace(to, 0o755, |file| io::copy(&mut source, file).map(drop))
 }
 
 fn write(to: &Path, bytes: &[u8], mode: u32) -> Result<(), InstallError> {
-    let failed = |source| InstallError::Write {
-        path: to.to_owned(),
-        source,
-    };
+    replace(to, mode, |file| file.write_all(bytes))
+}
+
+fn replace(to: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), InstallError> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = to.with_file_name(name);
-    fs::write(&new, bytes).map_err(failed)?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).map_err(failed)?;
-    fs::rename(&new, to).map_err(failed)
+    let made = File::create(&new).and_then(|mut file| fill(&mut file));
+    let made = made.and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)));
+    made.and_then(|()| fs::rename(&new, to))
+        .map_err(|source| InstallError::Write {
+            path: to.to_owned(),
+            source,
+        })
 }
 
 /// Sees to it that the plugin stands last in the configuration that the runtime uses: the first by name. Says its name.
