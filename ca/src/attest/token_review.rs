@@ -177,6 +177,8 @@ struct Status {
 
 #[derive(Deserialize)]
 struct User {
+    // A user without a name is how an API server says that it does not vouch for a token.
+    #[serde(default)]
     username: String,
     extra: Option<BTreeMap<String, Vec<String>>>,
 }

@@ -136,3 +136,12 @@ fn names_are_checked_before_they_become_an_identity() {
         "web.v2"
     );
 }
+
+#[test]
+fn a_real_api_servers_no_is_a_no_and_not_an_answer_out_of_form() {
+    // Version 1.34, of a token whose signature is not its own.
+    let status = json!({ "user": {}, "error": "[invalid bearer token, failed to verify signature]" });
+    assert_eq!(word(&answer(&status)), "token_not_authenticated");
+    let nameless = changed("/user", json!({}));
+    assert_eq!(word(&nameless), "token_user");
+}
