@@ -16,7 +16,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use ferrule_load::server::Server;
 use alone::Alone;
 use machine::Machine;
 use measure::{Measure, Times};
-use peers::{DIRECT, FERRULE, NAMES, Named, PLAIN};
+use peers::{BEYOND, DIRECT, FERRULE, NAMES, Named, PLAIN, beyond};
 use pki::Certificates;
 use place::Place;
 pub(crate) use relay::{Relay, run as relay};
@@ -44,6 +44,7 @@ Examples:
   ferrule-benches overhead --json overhead.json --html overhead.html
   ferrule-benches overhead --peers haproxy,nginx --program envoy=/opt/envoy
   ferrule-benches overhead --only connections --rounds 9
+  ferrule-benches overhead --passthrough
 A quick look, whose figures are not worth noting:
   ferrule-benches overhead --quick
 
@@ -77,6 +78,10 @@ pub(crate) struct Options {
     /// Bulk over 64, 256 and 1,000 connections, too
     #[arg(long)]
     growth: bool,
+    /// The way beyond the mesh instead: connections that are captured, judged and passed on as they are, beside one
+    /// plain proxy and two
+    #[arg(long, conflicts_with = "peers")]
+    passthrough: bool,
     /// One short round
     #[arg(long)]
     quick: bool,
@@ -166,10 +171,18 @@ fn measure(
 ) -> anyhow::Result<Report> {
     let folder = tempfile::Builder::new().prefix("ferrule-benches-").tempdir()?;
     let folder = folder.path();
-    let listener = TcpListener::bind(("127.0.0.1", SERVER_PORT)).context("cannot open the far end")?;
-    let server = Server::start(listener)?;
+    // Beyond the mesh it has to answer at another address, too; nobody else is in that network.
+    let ip = if options.passthrough {
+        beyond::open(space)?;
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    let listener = TcpListener::bind((ip, SERVER_PORT)).context("cannot open the far end")?;
+    let _server = Server::start(listener)?;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, SERVER_PORT));
     let certificates = Certificates::make(folder)?;
-    let (subjects, absent) = subjects(options, &server, &certificates, folder, named)?;
+    let (subjects, absent) = subjects(options, server, &certificates, folder, named)?;
     let names: Vec<&'static str> = subjects.iter().map(|subject| subject.name).collect();
     let mut samples = Samples::default();
     let alone = Alone {
@@ -178,8 +191,11 @@ fn measure(
         folder,
     };
     let measures = measures(options, settings.rate)?;
-    let with_parts = subjects.iter().filter(|subject| !subject.parts.is_empty());
-    for subject in with_parts.filter(|_| options.only.is_empty()) {
+    // What a program takes alone is asked of ways with two of them.
+    let alike = |subject: &&Subject| {
+        !subject.parts.is_empty() && !options.passthrough && options.only.is_empty()
+    };
+    for subject in subjects.iter().filter(alike) {
         tell(&format!("{} alone …", subject.title));
         if let Err(error) = alone.take(subject, &mut samples) {
             samples.fail(subject.name, "alone", &error);
@@ -228,19 +244,20 @@ fn measures(options: &Options, rate: f64) -> anyhow::Result<Vec<Measure>> {
 
 fn subjects(
     options: &Options,
-    server: &Server,
+    server: SocketAddr,
     certificates: &Certificates,
     folder: &Path,
     named: &Named,
 ) -> anyhow::Result<(Vec<Subject>, Vec<Absent>)> {
     let mut names: Vec<&str> = vec![DIRECT, PLAIN, FERRULE];
     match &options.peers {
+        None if options.passthrough => names = BEYOND.to_vec(),
         None => names = NAMES.to_vec(),
         Some(peers) => names.extend(peers.iter().map(String::as_str).filter(|peer| !peer.is_empty())),
     }
     let (mut subjects, mut absent) = (Vec::new(), Vec::new());
     for (at, name) in names.into_iter().enumerate() {
-        let place = Place::new(u16::try_from(at)?, server.address(), certificates, folder)?;
+        let place = Place::new(u16::try_from(at)?, server, certificates, folder)?;
         match peers::prepare(name, &place, named)? {
             Ok(subject) => subjects.push(subject),
             // Who names a peer wants to see it.

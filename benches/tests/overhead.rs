@@ -69,6 +69,39 @@ fn a_tiny_run_measures_all_three_ways() {
     );
 }
 
+#[test]
+#[ignore = "needs ip, nft and setpriv, and network namespaces: tests/run"]
+fn a_tiny_run_measures_the_way_beyond_the_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("found.json");
+    let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
+        .args(["overhead", "--quick", "--passthrough", "--seconds", "0.1"])
+        .args(["--congestion", "reno", "--program"])
+        .arg(format!("ferrule={}", proxy().display()))
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{errors}");
+    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(found["faults"], Value::Array(Vec::new()));
+    let rows = found["results"].as_array().unwrap();
+    for row in rows
+        .iter()
+        .filter(|row| row["figure"] == "throughput" || row["figure"] == "cpu")
+    {
+        let ours = row["subjects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|found| found["subject"] == "passthrough")
+            .unwrap();
+        assert!(ours["of_plain"]["median"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert!(rows.iter().any(|row| row["figure"] == "throughput"));
+}
+
 /// The sidecar's program, built as the tests are.
 fn proxy() -> PathBuf {
     let package = [

@@ -1,5 +1,6 @@
 //! What may lie between the two ends: nothing, our own programs, and those of others that are found here.
 
+pub(crate) mod beyond;
 mod envoy;
 mod ferrule;
 mod haproxy;
@@ -7,6 +8,7 @@ mod nginx;
 mod stunnel;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -35,6 +37,12 @@ pub(crate) const DIRECT: &str = "direct";
 pub(crate) const PLAIN: &str = "plain";
 pub(crate) const FERRULE: &str = "ferrule";
 
+/// Those of the way beyond the mesh.
+pub(crate) const BEYOND: [&str; 4] = [DIRECT, PLAIN_SINGLE, PLAIN, PASSTHROUGH];
+
+const PLAIN_SINGLE: &str = "plain-single";
+const PASSTHROUGH: &str = "passthrough";
+
 /// Sets `name` up at `place`; why not, where its program is not here.
 pub(crate) fn prepare(name: &str, place: &Place, named: &Named) -> anyhow::Result<Result<Subject, String>> {
     let peer =
@@ -47,6 +55,11 @@ pub(crate) fn prepare(name: &str, place: &Place, named: &Named) -> anyhow::Resul
     match name {
         DIRECT => Ok(Ok(direct(place))),
         PLAIN => plain(place).map(Ok),
+        PLAIN_SINGLE => plain_single(place).map(Ok),
+        PASSTHROUGH => {
+            let program = named.get(FERRULE).context("ferrule-proxy was not built")?;
+            beyond::prepare(place, program).map(Ok)
+        }
         FERRULE => {
             let program = named.get(FERRULE).context("ferrule-proxy was not built")?;
             ferrule::prepare(place, program).map(Ok)
@@ -74,12 +87,25 @@ fn direct(place: &Place) -> Subject {
     }
 }
 
-fn plain(place: &Place) -> anyhow::Result<Subject> {
+/// A program of ours that only carries bytes.
+fn relay(listen: SocketAddr, to: SocketAddr) -> anyhow::Result<Part> {
     let own = std::env::current_exe().context("cannot find this program")?;
-    let relay = |listen: std::net::SocketAddr, to: std::net::SocketAddr| {
-        let arguments = ["relay", "--listen", &listen.to_string(), "--to", &to.to_string()];
-        Part::new(&own, arguments, listen)
-    };
+    let arguments = ["relay", "--listen", &listen.to_string(), "--to", &to.to_string()];
+    Ok(Part::new(&own, arguments, listen))
+}
+
+fn plain_single(place: &Place) -> anyhow::Result<Subject> {
+    Ok(Subject {
+        name: PLAIN_SINGLE,
+        title: "plain single proxy",
+        about: "one program of this project that only carries bytes, with Ferrule's buffers".to_owned(),
+        version: None,
+        parts: vec![relay(place.near, place.server)?],
+        entry: place.near,
+    })
+}
+
+fn plain(place: &Place) -> anyhow::Result<Subject> {
     Ok(Subject {
         name: PLAIN,
         title: "plain double proxy",
@@ -87,7 +113,7 @@ fn plain(place: &Place) -> anyhow::Result<Subject> {
             "two programs of this project that only carry bytes, with Ferrule's buffers; nothing is encrypted"
                 .to_owned(),
         version: None,
-        parts: vec![relay(place.far, place.server), relay(place.near, place.far)],
+        parts: vec![relay(place.far, place.server)?, relay(place.near, place.far)?],
         entry: place.near,
     })
 }
