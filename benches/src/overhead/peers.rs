@@ -54,8 +54,8 @@ pub(crate) fn prepare(name: &str, place: &Place, named: &Named) -> anyhow::Resul
         };
     match name {
         DIRECT => Ok(Ok(direct(place))),
-        PLAIN => plain(place).map(Ok),
-        PLAIN_SINGLE => plain_single(place).map(Ok),
+        PLAIN => plain(place, &own(named)?).map(Ok),
+        PLAIN_SINGLE => plain_single(place, &own(named)?).map(Ok),
         PASSTHROUGH => {
             let program = named.get(FERRULE).context("ferrule-proxy was not built")?;
             beyond::prepare(place, program).map(Ok)
@@ -87,25 +87,32 @@ fn direct(place: &Place) -> Subject {
     }
 }
 
-/// A program of ours that only carries bytes.
-fn relay(listen: SocketAddr, to: SocketAddr) -> anyhow::Result<Part> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let arguments = ["relay", "--listen", &listen.to_string(), "--to", &to.to_string()];
-    Ok(Part::new(&own, arguments, listen))
+/// This program, or another build of it that was named.
+fn own(named: &Named) -> anyhow::Result<PathBuf> {
+    match named.get(PLAIN) {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe().context("cannot find this program"),
+    }
 }
 
-fn plain_single(place: &Place) -> anyhow::Result<Subject> {
+/// A program of ours that only carries bytes.
+fn relay(own: &Path, listen: SocketAddr, to: SocketAddr) -> Part {
+    let arguments = ["relay", "--listen", &listen.to_string(), "--to", &to.to_string()];
+    Part::new(own, arguments, listen)
+}
+
+fn plain_single(place: &Place, own: &Path) -> anyhow::Result<Subject> {
     Ok(Subject {
         name: PLAIN_SINGLE,
         title: "plain single proxy",
         about: "one program of this project that only carries bytes, with Ferrule's buffers".to_owned(),
         version: None,
-        parts: vec![relay(place.near, place.server)?],
+        parts: vec![relay(own, place.near, place.server)],
         entry: place.near,
     })
 }
 
-fn plain(place: &Place) -> anyhow::Result<Subject> {
+fn plain(place: &Place, own: &Path) -> anyhow::Result<Subject> {
     Ok(Subject {
         name: PLAIN,
         title: "plain double proxy",
@@ -113,7 +120,10 @@ fn plain(place: &Place) -> anyhow::Result<Subject> {
             "two programs of this project that only carry bytes, with Ferrule's buffers; nothing is encrypted"
                 .to_owned(),
         version: None,
-        parts: vec![relay(place.far, place.server)?, relay(place.near, place.far)?],
+        parts: vec![
+            relay(own, place.far, place.server),
+            relay(own, place.near, place.far),
+        ],
         entry: place.near,
     })
 }
