@@ -74,7 +74,7 @@ pub(super) fn prepare(place: &Place, program: &Path) -> anyhow::Result<Subject> 
 fn redirect(port: u16, to: u16) -> anyhow::Result<()> {
     let rules = format!(
         "table ip ferrule_bench {{ chain out {{ type nat hook output priority -100;\n\
-         meta mark {MARK} accept\nip daddr {ADDRESS} tcp dport {port} redirect to :{to}\n}} }}\n"
+         meta mark {MARK} accept\nip daddr {ADDRESS} tcp dport {port} redirect to :{to}\n}}\n}}\n"
     );
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
