@@ -14,10 +14,13 @@ fn inside(name: &str) -> bool {
         return true;
     }
     let program = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let done = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net"])
         .arg(program)
         .args(["--include-ignored", "--exact", name, "--format=terse"])
+        // The usual place of iptables-legacy's lock belongs to root.
+        .env("XTABLES_LOCKFILE", folder.path().join("lock"))
         .output()
         .expect("unshare is installed");
     let said = String::from_utf8_lossy(&done.stdout);
@@ -81,6 +84,14 @@ fn nft_rules_come_and_go() {
 fn iptables_rules_come_and_go() {
     if inside("iptables_rules_come_and_go") {
         comes_and_goes(Tool::Iptables);
+    }
+}
+
+#[test]
+#[ignore = "needs iptables-legacy: tests/run"]
+fn legacy_iptables_rules_come_and_go() {
+    if inside("legacy_iptables_rules_come_and_go") {
+        comes_and_goes(Tool::IptablesLegacy);
     }
 }
 

@@ -7,6 +7,7 @@ mod egress;
 mod failing;
 mod peers;
 mod places;
+mod ports;
 mod programs;
 mod replicas;
 mod restarts;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ferrule_tests::netns::{Capture, Host, alone};
+use ferrule_tests::netns::{Capture, Host, Mesh, alone};
 use ferrule_tests::wait::{LIMIT, until};
 
 const MARKER: &[u8] = b"Ferrule-marker-of-clear-text";
@@ -82,50 +82,68 @@ impl Talker {
     }
 }
 
-// C6: the application sends all the time, over both families, while one sidecar after the other is killed. The same
-// capture finds the word when the redirect is taken away at last.
+// C5, C6: the application sends all the time, over both families, while one sidecar after the other is killed. The
+// same capture finds the word when the redirect is taken away at last.
+fn let_nothing_out(mesh: &mut Mesh, kills: usize) {
+    let (web, api) = (mesh.workload("web"), mesh.workload("api"));
+    mesh.allow("web", "api", &[7004, 7006]);
+    let mut sidecars = [mesh.sidecar(&web), mesh.sidecar(&api)];
+    let capture = Capture::start(mesh, &web);
+    let talkers = [
+        Talker::start(&web, &api, (api.v4(), 7004).into()),
+        Talker::start(&web, &api, (api.v6(), 7006).into()),
+    ];
+    for cycle in 0..kills {
+        talkers.iter().for_each(Talker::is_heard);
+        let sidecar = &mut sidecars[cycle % 2];
+        sidecar.kill();
+        sidecar.start_again();
+    }
+    talkers.iter().for_each(Talker::is_heard);
+    let recorded = capture.stop();
+    assert!(!recorded.contains(MARKER), "in clear");
+    for talker in &talkers {
+        assert_eq!(
+            talker.garbled.load(Ordering::Relaxed),
+            0,
+            "other bytes than were sent"
+        );
+    }
+    assert!(recorded.contains(&[0x16, 3, 3]), "the record has TLS in it");
+
+    let capture = Capture::start(mesh, &web);
+    for sidecar in &mut sidecars {
+        sidecar.step_aside();
+        sidecar.kill();
+    }
+    talkers.iter().for_each(Talker::is_heard);
+    assert!(
+        capture.stop().contains(MARKER),
+        "the same capture finds it in clear"
+    );
+    talkers.into_iter().for_each(Talker::stop);
+}
+
 #[test]
 #[ignore = "needs root or user namespaces, nft and dumpcap: tests/run"]
 fn a_hundred_kills_let_nothing_out_in_clear() {
-    alone(|mesh| {
-        let (web, api) = (mesh.workload("web"), mesh.workload("api"));
-        mesh.allow("web", "api", &[7004, 7006]);
-        let mut sidecars = [mesh.sidecar(&web), mesh.sidecar(&api)];
-        let capture = Capture::start(mesh, &web);
-        let talkers = [
-            Talker::start(&web, &api, (api.v4(), 7004).into()),
-            Talker::start(&web, &api, (api.v6(), 7006).into()),
-        ];
-        for cycle in 0..KILLS {
-            talkers.iter().for_each(Talker::is_heard);
-            let sidecar = &mut sidecars[cycle % 2];
-            sidecar.kill();
-            sidecar.start_again();
-        }
-        talkers.iter().for_each(Talker::is_heard);
-        let recorded = capture.stop();
-        assert!(!recorded.contains(MARKER), "in clear");
-        for talker in &talkers {
-            assert_eq!(
-                talker.garbled.load(Ordering::Relaxed),
-                0,
-                "other bytes than were sent"
-            );
-        }
-        assert!(recorded.contains(&[0x16, 3, 3]), "the record has TLS in it");
+    alone(|mesh| let_nothing_out(mesh, 100));
+}
 
-        let capture = Capture::start(mesh, &web);
-        for sidecar in &mut sidecars {
-            sidecar.step_aside();
-            sidecar.kill();
-        }
-        talkers.iter().for_each(Talker::is_heard);
-        assert!(
-            capture.stop().contains(MARKER),
-            "the same capture finds it in clear"
-        );
-        talkers.into_iter().for_each(Talker::stop);
+#[test]
+#[ignore = "needs root or user namespaces, iptables-nft and dumpcap: tests/run"]
+fn a_hundred_kills_let_nothing_out_in_clear_with_iptables() {
+    alone(|mesh| {
+        mesh.redirect_by("iptables");
+        let_nothing_out(mesh, 100);
     });
 }
 
-const KILLS: usize = 100;
+#[test]
+#[ignore = "needs root or user namespaces, iptables-legacy and dumpcap: tests/run"]
+fn a_hundred_kills_let_nothing_out_in_clear_with_legacy_iptables() {
+    alone(|mesh| {
+        mesh.redirect_by("iptables-legacy");
+        let_nothing_out(mesh, 100);
+    });
+}

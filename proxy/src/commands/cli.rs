@@ -115,4 +115,5 @@ pub(super) struct Plan {
 pub(super) enum ToolName {
     Nft,
     Iptables,
+    IptablesLegacy,
 }

@@ -41,7 +41,7 @@ pub(super) fn run(redirect: &Redirect) -> Result<ExitCode, Failure> {
         Action::Print(plan) => {
             let text = match plan.tool {
                 None | Some(ToolName::Nft) => rules::nft(&plan.plan()),
-                Some(ToolName::Iptables) => [false, true]
+                Some(ToolName::Iptables | ToolName::IptablesLegacy) => [false, true]
                     .map(|ipv6| {
                         let program = if ipv6 {
                             "ip6tables-restore"
@@ -62,6 +62,7 @@ fn tool(name: Option<ToolName>) -> Result<Tool, Failure> {
     match name {
         Some(ToolName::Nft) => Ok(Tool::Nft),
         Some(ToolName::Iptables) => Ok(Tool::Iptables),
+        Some(ToolName::IptablesLegacy) => Ok(Tool::IptablesLegacy),
         None => Tool::installed()
             .map_err(|error: ApplyError| Failure::could_not("find a program for the rules")(error)),
     }

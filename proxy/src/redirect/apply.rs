@@ -4,30 +4,45 @@ use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use super::plan::RedirectPlan;
-use super::rules::{self, JUMPS, TABLE};
+use super::rules::{self, CHAINS, JUMPS, Jump, TABLE};
 
-/// The front end of the kernel's packet filter that is used; both write to the same nf_tables.
+/// The front end of the kernel's packet filter that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// `nft`, preferred: one transaction for both families.
     Nft,
     /// `iptables-nft` with `ip6tables-nft`, where there is no `nft`.
     Iptables,
+    /// `iptables-legacy` with `ip6tables-legacy`, where there is neither: a filter of its own in the kernel.
+    IptablesLegacy,
 }
 
 impl Tool {
-    /// The first of the two that is installed.
+    /// The first of them that is installed.
     ///
     /// # Errors
-    /// [`ApplyError::NoTool`] when neither is.
+    /// [`ApplyError::NoTool`] when none is.
     pub fn installed() -> Result<Self, ApplyError> {
         if runs("nft", &["--version"]) {
             return Ok(Self::Nft);
         }
-        if FAMILIES.iter().all(|family| runs(family.program, &["--version"])) {
+        let whole = |families: &[Family]| families.iter().all(|family| runs(family.program, &["--version"]));
+        if whole(&FAMILIES) {
             return Ok(Self::Iptables);
         }
+        if whole(&LEGACY_FAMILIES) {
+            return Ok(Self::IptablesLegacy);
+        }
         Err(ApplyError::NoTool)
+    }
+
+    /// The programs of this front end, one set for each address family; none where one program serves both.
+    const fn families(self) -> &'static [Family] {
+        match self {
+            Self::Nft => &[],
+            Self::Iptables => &FAMILIES,
+            Self::IptablesLegacy => &LEGACY_FAMILIES,
+        }
     }
 }
 
@@ -53,17 +68,17 @@ pub enum Found {
 pub fn install(tool: Tool, plan: &RedirectPlan) -> Result<(), ApplyError> {
     match tool {
         Tool::Nft => feed("nft", &["-f", "-"], &rules::nft(plan)),
-        Tool::Iptables => FAMILIES.iter().try_for_each(|family| {
+        Tool::Iptables | Tool::IptablesLegacy => tool.families().iter().try_for_each(|family| {
             feed(
                 family.restore,
-                &["--noflush"],
+                &["--noflush", "-w", LOCK_SECONDS],
                 &rules::iptables(plan, family.ipv6),
             )?;
             JUMPS.iter().try_for_each(|jump| {
-                if runs(family.program, &with("-C", jump)) {
+                if family.runs(&with("-C", jump)) {
                     return Ok(());
                 }
-                feed(family.program, &with("-A", jump), "")
+                family.change(&with(jump.add, jump))
             })
         }),
     }
@@ -80,16 +95,16 @@ pub fn remove(tool: Tool) -> Result<(), ApplyError> {
             &["-f", "-"],
             &format!("table inet {TABLE}\ndelete table inet {TABLE}\n"),
         ),
-        Tool::Iptables => FAMILIES.iter().try_for_each(|family| {
-            for jump in &JUMPS {
-                if runs(family.program, &with("-C", jump)) {
-                    feed(family.program, &with("-D", jump), "")?;
+        Tool::Iptables | Tool::IptablesLegacy => tool.families().iter().try_for_each(|family| {
+            for jump in JUMPS.iter().rev() {
+                if family.runs(&with("-C", jump)) {
+                    family.change(&with("-D", jump))?;
                 }
             }
-            for chain in ["FERRULE_OUTPUT", "FERRULE_INBOUND"] {
-                if runs(family.program, &["-t", "nat", "-n", "-L", chain]) {
-                    feed(family.program, &["-t", "nat", "-F", chain], "")?;
-                    feed(family.program, &["-t", "nat", "-X", chain], "")?;
+            for (table, chain) in CHAINS {
+                if family.runs(&["-t", table, "-n", "-L", chain]) {
+                    family.change(&["-t", table, "-F", chain])?;
+                    family.change(&["-t", table, "-X", chain])?;
                 }
             }
             Ok(())
@@ -114,15 +129,16 @@ pub fn check(tool: Tool, plan: &RedirectPlan) -> Result<Found, ApplyError> {
             let found = output("nft", &["-nn", "list", "table", "inet", TABLE])?;
             Ok(compare(&spelled(&rules::nft(plan)), &spelled(&found)))
         }
-        Tool::Iptables => {
+        Tool::Iptables | Tool::IptablesLegacy => {
             let mut wanted = Vec::new();
             let mut found = Vec::new();
-            for family in &FAMILIES {
-                let saved = output(family.save, &["-t", "nat"])?;
-                found.extend(chain_lines(&saved));
+            for family in tool.families() {
+                found.extend(chain_lines(&output(family.save, &[])?));
                 wanted.extend(chain_lines(&rules::iptables(plan, family.ipv6)));
-                let jumps = JUMPS.map(|jump| format!("-A {}", jump.join(" "))).join("\n");
-                wanted.extend(chain_lines(&jumps));
+                for jump in JUMPS {
+                    let text = format!("*{}\n-A {}", jump.table, jump.rule.join(" "));
+                    wanted.extend(chain_lines(&text));
+                }
             }
             // Which chain is listed first says nothing; the order within one decides, so the sort is stable.
             wanted.sort_by(|one, other| one.0.cmp(&other.0));
@@ -176,12 +192,19 @@ fn mark_spelled(line: &str) -> String {
     }
 }
 
-/// The lines of an iptables-save listing that belong to our chains or lead into them, each behind its chain.
+/// The lines of an iptables-save listing that belong to our chains or lead into them, each behind its table and chain.
 fn chain_lines(text: &str) -> Vec<(String, String)> {
-    text.lines()
-        .filter(|line| line.starts_with("-A ") && line.contains("FERRULE_"))
-        .filter_map(|line| Some((line.split(' ').nth(1)?.to_owned(), canonical(line))))
-        .collect()
+    let mut table = "";
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        } else if line.starts_with("-A ") && line.contains("FERRULE_") {
+            let chain = line.split(' ').nth(1).unwrap_or_default();
+            lines.push((format!("{table} {chain}"), canonical(line)));
+        }
+    }
+    lines
 }
 
 /// One spelling for what iptables-save prints and what we wrote.
@@ -234,12 +257,9 @@ fn compare(wanted: &[String], found: &[String]) -> Found {
     Found::Installed
 }
 
-/// `-t nat <verb> <jump>`.
-fn with<'a>(verb: &'a str, jump: &[&'a str]) -> Vec<&'a str> {
-    ["-t", "nat", verb]
-        .into_iter()
-        .chain(jump.iter().copied())
-        .collect()
+/// `-t <table> <verb> <rule>`.
+fn with(verb: &'static str, jump: &Jump) -> Vec<&'static str> {
+    ["-t", jump.table, verb].into_iter().chain(jump.rule).collect()
 }
 
 /// The programs of one address family.
@@ -249,6 +269,22 @@ struct Family {
     save: &'static str,
     ipv6: bool,
 }
+
+impl Family {
+    /// Whether the program does as it is told.
+    fn runs(&self, arguments: &[&str]) -> bool {
+        let waiting: Vec<&str> = ["-w", LOCK_SECONDS].iter().chain(arguments).copied().collect();
+        runs(self.program, &waiting)
+    }
+
+    fn change(&self, arguments: &[&str]) -> Result<(), ApplyError> {
+        let waiting: Vec<&str> = ["-w", LOCK_SECONDS].iter().chain(arguments).copied().collect();
+        feed(self.program, &waiting, "")
+    }
+}
+
+/// How long a program waits for another that changes rules at the moment.
+const LOCK_SECONDS: &str = "10";
 
 const FAMILIES: [Family; 2] = [
     Family {
@@ -261,6 +297,21 @@ const FAMILIES: [Family; 2] = [
         program: "ip6tables-nft",
         restore: "ip6tables-nft-restore",
         save: "ip6tables-nft-save",
+        ipv6: true,
+    },
+];
+
+const LEGACY_FAMILIES: [Family; 2] = [
+    Family {
+        program: "iptables-legacy",
+        restore: "iptables-legacy-restore",
+        save: "iptables-legacy-save",
+        ipv6: false,
+    },
+    Family {
+        program: "ip6tables-legacy",
+        restore: "ip6tables-legacy-restore",
+        save: "ip6tables-legacy-save",
         ipv6: true,
     },
 ];
@@ -320,7 +371,7 @@ fn accepted(program: &'static str, done: Output) -> Result<String, ApplyError> {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// No front end of the packet filter.
-    #[error("neither nft nor iptables-nft is installed; install the package nftables")]
+    #[error("neither nft nor iptables is installed; install the package nftables")]
     NoTool,
     /// The tool did not start, or went away.
     #[error("cannot run {program}")]

@@ -1,11 +1,16 @@
 //! Renders the redirect rules as text: a pure function of the plan.
 //!
 //! Sources: nft(8) for the syntax and the hooks; the kernel's nf_nat documentation for what REDIRECT does to a
-//! destination. Both chains see only a connection's first packet; the rest follows what was decided then.
+//! destination. The two chains that redirect see only a connection's first packet; the rest follows what was decided
+//! then. The two that guard see every packet, and judge those that begin a connection.
 
 use std::fmt::Write as _;
 
 use super::plan::{AddressRange, Exemption, PortRange, RedirectPlan};
+
+mod iptables;
+
+pub use iptables::{CHAINS, JUMPS, Jump, iptables};
 
 /// The nftables table, of the family `inet`, that holds every rule of ours and none of anybody else.
 pub const TABLE: &str = "ferrule";
@@ -41,7 +46,7 @@ pub fn nft(plan: &RedirectPlan) -> String {
     line(format_args!(
         "    ip6 daddr {PROOF_V6} tcp dport {proof} redirect to :{out}"
     ));
-    let left_alone = left_alone(plan);
+    let left_alone = nft_matches(plan);
     for rule in &left_alone {
         line(format_args!("    {rule} return"));
     }
@@ -102,84 +107,48 @@ fn exempt(plan: &RedirectPlan) -> String {
     }
 }
 
-/// What leaves without being redirected, and what the guard behind the redirect therefore lets pass.
-fn left_alone(plan: &RedirectPlan) -> Vec<String> {
-    // What stays on loopback is the workload talking to itself at an address that nobody else can use.
-    let mut matches = vec![
-        exempt(plan),
-        "ip daddr 127.0.0.0/8".to_owned(),
-        "ip6 daddr ::1".to_owned(),
-    ];
-    matches.extend(plan.excluded_ranges.iter().map(|range| {
-        let family = if range.is_ipv4() { "ip" } else { "ip6" };
-        format!("{family} daddr {range}")
-    }));
-    matches.extend(port_set(&plan.excluded_outbound).map(|ports| format!("tcp dport {ports}")));
-    matches
+/// Something that leaves without being redirected, and that the guard behind the redirect therefore lets pass.
+enum LeftAlone<'a> {
+    /// The proxy's own traffic.
+    Own(Exemption),
+    /// What stays on loopback: the workload talking to itself at an address that nobody else can use.
+    Loopback,
+    /// An excluded destination.
+    Range(&'a AddressRange),
+    /// Excluded destination ports, at least one.
+    Ports(&'a [PortRange]),
+}
+
+/// All that is left alone on the way out, in the order in which it is asked for. Every syntax renders this list,
+/// once for the redirect and once for its guard.
+fn left_alone(plan: &RedirectPlan) -> Vec<LeftAlone<'_>> {
+    let mut list = vec![LeftAlone::Own(plan.exemption), LeftAlone::Loopback];
+    list.extend(plan.excluded_ranges.iter().map(LeftAlone::Range));
+    if !plan.excluded_outbound.is_empty() {
+        list.push(LeftAlone::Ports(&plan.excluded_outbound));
+    }
+    list
+}
+
+/// What `nft` matches it by, one rule each.
+fn nft_matches(plan: &RedirectPlan) -> Vec<String> {
+    let matches = |left: LeftAlone<'_>| match left {
+        LeftAlone::Own(_) => vec![exempt(plan)],
+        LeftAlone::Loopback => vec!["ip daddr 127.0.0.0/8".to_owned(), "ip6 daddr ::1".to_owned()],
+        LeftAlone::Range(range) => {
+            let family = if range.is_ipv4() { "ip" } else { "ip6" };
+            vec![format!("{family} daddr {range}")]
+        }
+        LeftAlone::Ports(ports) => port_set(ports)
+            .map(|ports| format!("tcp dport {ports}"))
+            .into_iter()
+            .collect(),
+    };
+    left_alone(plan).into_iter().flat_map(matches).collect()
 }
 
 /// A packet that begins a connection: of FIN, SYN, RST, ACK only SYN is set; spelled as nft lists it.
 const BEGINS: &str = "tcp flags 0x2 / 0x1,0x2,0x4,0x10";
-
-/// The rules for `iptables-restore --noflush` (`ipv6: false`) or `ip6tables-restore --noflush`, for hosts that
-/// have the iptables front end and no nft. The chains are emptied first, so loading twice is loading once.
-pub fn iptables(plan: &RedirectPlan, ipv6: bool) -> String {
-    let (proof, loopback) = if ipv6 {
-        (PROOF_V6, "::1/128")
-    } else {
-        (PROOF_V4, "127.0.0.0/8")
-    };
-    let out = plan.outbound_port;
-    let exemption = match plan.exemption {
-        Exemption::User(id) => format!("-m owner --uid-owner {id}"),
-        Exemption::Mark(mark) => format!("-m mark --mark {mark:#x}"),
-    };
-    let mut lines = vec![
-        "*nat".to_owned(),
-        ":FERRULE_OUTPUT - [0:0]".to_owned(),
-        ":FERRULE_INBOUND - [0:0]".to_owned(),
-        format!(
-            "-A FERRULE_OUTPUT -p tcp -d {proof} --dport {} -j REDIRECT --to-ports {out}",
-            plan.proof_port
-        ),
-        format!("-A FERRULE_OUTPUT {exemption} -j RETURN"),
-        format!("-A FERRULE_OUTPUT -d {loopback} -j RETURN"),
-    ];
-    let ranges = plan
-        .excluded_ranges
-        .iter()
-        .filter(|range| range.is_ipv4() != ipv6);
-    lines.extend(ranges.map(|range: &AddressRange| format!("-A FERRULE_OUTPUT -d {range} -j RETURN")));
-    lines.extend(
-        plan.excluded_outbound
-            .iter()
-            .map(|ports| exclusion("FERRULE_OUTPUT", *ports)),
-    );
-    lines.push(format!("-A FERRULE_OUTPUT -p tcp -j REDIRECT --to-ports {out}"));
-    lines.push("-A FERRULE_INBOUND -i lo -j RETURN".to_owned());
-    lines.extend(
-        plan.excluded_inbound
-            .iter()
-            .map(|ports| exclusion("FERRULE_INBOUND", *ports)),
-    );
-    lines.push(format!(
-        "-A FERRULE_INBOUND -p tcp -j REDIRECT --to-ports {}",
-        plan.inbound_port
-    ));
-    lines.push("COMMIT".to_owned());
-    lines.join("\n") + "\n"
-}
-
-/// The two jumps that put our iptables chains to work, as arguments after `-t nat -A` (or `-C`, `-D`).
-pub const JUMPS: [[&str; 5]; 2] = [
-    ["OUTPUT", "-p", "tcp", "-j", "FERRULE_OUTPUT"],
-    ["PREROUTING", "-p", "tcp", "-j", "FERRULE_INBOUND"],
-];
-
-fn exclusion(chain: &str, ports: PortRange) -> String {
-    let (first, last) = ports.bounds();
-    format!("-A {chain} -p tcp --dport {first}:{last} -j RETURN")
-}
 
 /// `{ 22, 8000-8100 }`, or nothing for no ports: an empty set would be a syntax error.
 fn port_set(ports: &[PortRange]) -> Option<String> {

@@ -16,6 +16,7 @@ pub struct Mesh {
     pub authority: Authority,
     folder: PathBuf,
     hosts: u8,
+    tool: Option<&'static str>,
 }
 
 impl Mesh {
@@ -48,7 +49,18 @@ impl Mesh {
             authority: Authority::new(),
             folder: folder.to_owned(),
             hosts: 0,
+            tool: None,
         }
+    }
+
+    /// Has the redirects of all sidecars that are started from now on loaded by this tool, in the words of
+    /// `ferrule-proxy redirect --tool`.
+    pub const fn redirect_by(&mut self, tool: &'static str) {
+        self.tool = Some(tool);
+    }
+
+    pub(super) const fn tool(&self) -> Option<&'static str> {
+        self.tool
     }
 
     /// Where everything of this mesh lies.

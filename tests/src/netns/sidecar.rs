@@ -22,11 +22,12 @@ pub struct Sidecar {
     program: PathBuf,
     settings: PathBuf,
     process: Process,
+    tool: Option<&'static str>,
 }
 
 impl Sidecar {
     pub(super) fn start(mesh: &Mesh, host: &Host, more: &str) -> Self {
-        redirect(&mesh.program(), host, "install");
+        redirect(&mesh.program(), host, "install", mesh.tool());
         let settings = mesh.folder().join(format!("{}.proxy.yaml", host.name()));
         fs::write(&settings, settings_of(mesh, host, more)).unwrap();
         if host.ids() == Ids::All {
@@ -40,6 +41,7 @@ impl Sidecar {
             program: mesh.program(),
             settings,
             process,
+            tool: mesh.tool(),
         };
         sidecar.ready();
         sidecar
@@ -76,12 +78,12 @@ impl Sidecar {
 
     /// Takes the redirect away: the workload is as it was before.
     pub fn step_aside(&self) {
-        redirect(&self.program, &self.host, "remove");
+        redirect(&self.program, &self.host, "remove", self.tool);
     }
 
     /// Puts the redirect back.
     pub fn step_in(&self) {
-        redirect(&self.program, &self.host, "install");
+        redirect(&self.program, &self.host, "install", self.tool);
     }
 
     /// The process itself.
@@ -210,9 +212,15 @@ fn spawn(program: &Path, settings: &Path, host: &Host) -> Process {
     Process::go_on(&format!("{}-proxy", host.name()), &mut command, host.folder())
 }
 
-fn redirect(program: &Path, host: &Host, action: &str) {
+fn redirect(program: &Path, host: &Host, action: &str, tool: Option<&str>) {
     let mut command = host.command(program);
     command.args(["redirect", action]);
+    if let Some(tool) = tool {
+        command.args(["--tool", tool]);
+        // The usual place of iptables-legacy's lock belongs to root.
+        let lock = host.folder().with_extension("xtables.lock");
+        command.env("XTABLES_LOCKFILE", lock);
+    }
     if action == "install" && host.ids() == Ids::One {
         command.args(["--mark", &MARK.to_string()]);
     }

@@ -73,14 +73,62 @@ fn a_mark_stands_where_the_user_id_would() {
 }
 
 #[test]
+fn iptables_rules_are_those_of_nft_in_other_words() {
+    let golden = "*filter
+:FERRULE_GUARD_OUTPUT - [0:0]
+:FERRULE_GUARD_INPUT - [0:0]
+-A FERRULE_GUARD_OUTPUT -p tcp --dport 15001 -m owner --uid-owner 2150 -m conntrack ! --ctorigdstport 15002 --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset
+-A FERRULE_GUARD_OUTPUT -m owner --uid-owner 2150 -j RETURN
+-A FERRULE_GUARD_OUTPUT -d 127.0.0.0/8 -j RETURN
+-A FERRULE_GUARD_OUTPUT -d 10.9.0.0/16 -j RETURN
+-A FERRULE_GUARD_OUTPUT -p tcp --dport 53:53 -j RETURN
+-A FERRULE_GUARD_OUTPUT -p tcp --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset
+-A FERRULE_GUARD_INPUT -i lo -j RETURN
+-A FERRULE_GUARD_INPUT -p tcp --dport 15006 -j RETURN
+-A FERRULE_GUARD_INPUT -p tcp --dport 15020:15020 -j RETURN
+-A FERRULE_GUARD_INPUT -p tcp --dport 22:22 -j RETURN
+-A FERRULE_GUARD_INPUT -p tcp --dport 23:25 -j RETURN
+-A FERRULE_GUARD_INPUT -p tcp --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset
+COMMIT
+*nat
+:FERRULE_OUTPUT - [0:0]
+:FERRULE_INBOUND - [0:0]
+-A FERRULE_OUTPUT -p tcp -d 192.0.2.1 --dport 15002 -j REDIRECT --to-ports 15001
+-A FERRULE_OUTPUT -m owner --uid-owner 2150 -j RETURN
+-A FERRULE_OUTPUT -d 127.0.0.0/8 -j RETURN
+-A FERRULE_OUTPUT -d 10.9.0.0/16 -j RETURN
+-A FERRULE_OUTPUT -p tcp --dport 53:53 -j RETURN
+-A FERRULE_OUTPUT -p tcp -j REDIRECT --to-ports 15001
+-A FERRULE_INBOUND -i lo -j RETURN
+-A FERRULE_INBOUND -p tcp --dport 15020:15020 -j RETURN
+-A FERRULE_INBOUND -p tcp --dport 22:22 -j RETURN
+-A FERRULE_INBOUND -p tcp --dport 23:25 -j RETURN
+-A FERRULE_INBOUND -p tcp -j REDIRECT --to-ports 15006
+COMMIT
+";
+    assert_eq!(iptables(&plan(), false), golden);
+}
+
+#[test]
+fn the_guard_is_there_before_the_redirect() {
+    let tables: Vec<&str> = JUMPS.iter().map(|jump| jump.table).collect();
+    assert_eq!(tables, ["filter", "filter", "nat", "nat"]);
+    for jump in JUMPS {
+        let chain = *jump.rule.last().unwrap();
+        assert!(CHAINS.contains(&(jump.table, chain)), "{chain}");
+    }
+}
+
+#[test]
 fn iptables_rules_name_only_addresses_of_their_family() {
     let (v4, v6) = (iptables(&plan(), false), iptables(&plan(), true));
     assert!(v4.contains("-d 10.9.0.0/16 -j RETURN") && !v4.contains("fd00::"));
     assert!(v6.contains("-d fd00::/8 -j RETURN") && !v6.contains("10.9.0.0"));
     assert!(v4.contains("-d 192.0.2.1 --dport 15002") && v6.contains("-d 2001:db8::1 --dport 15002"));
     for text in [v4, v6] {
-        let proof = text.find("--dport 15002").unwrap();
-        assert!(proof < text.find("--uid-owner 2150").unwrap());
+        let (_, nat) = text.split_once("*nat").unwrap();
+        let proof = nat.find("--dport 15002").unwrap();
+        assert!(proof < nat.find("--uid-owner 2150").unwrap());
         assert!(text.ends_with("COMMIT\n"));
     }
 }
