@@ -1,5 +1,7 @@
 //! Decides who a peer is: the only maker of `PeerIdentity`.
 
+use std::sync::Arc;
+
 use rustls_pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
 
@@ -22,6 +24,8 @@ pub struct PeerIdentity {
     bundle_sequence: u64,
     bundle: Fingerprint,
     revocation_generation: u64,
+    /// What it showed, leaf first.
+    shown: Arc<[CertificateDer<'static>]>,
 }
 
 impl PeerIdentity {
@@ -85,6 +89,21 @@ impl PeerIdentity {
     pub const fn revocation_generation(&self) -> u64 {
         self.revocation_generation
     }
+
+    /// Decides again about the same chain, by other bundles or revocations: another path may lead to an anchor that
+    /// is still there. A certificate that has ended since is judged as of its end.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn verify_again(
+        &self,
+        bundles: &Bundles,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> Result<Self, VerifyError> {
+        let then = now.min(self.leaf_life.not_after());
+        verify(&self.shown, bundles, revocations, then)
+    }
 }
 
 /// A name for a whole chain: the SHA-256 over the SHA-256 of each certificate. Two equal chains that are
@@ -138,6 +157,10 @@ pub fn verify(
         bundle_sequence: bundle.sequence(),
         bundle: bundle.fingerprint(),
         revocation_generation: revocations.generation(),
+        shown: chain
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect(),
         id,
     })
 }

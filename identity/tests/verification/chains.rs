@@ -241,6 +241,36 @@ fn the_good_path_is_found_beside_a_bad_one() {
     );
 }
 
+// B12: a peer that was verified under a root stays when another path leads from what it showed to one that is left.
+#[test]
+fn a_peer_whose_root_has_gone_is_looked_for_under_the_others() {
+    let (old, new) = (Authority::root("Old root"), Authority::root("New root"));
+    let shared =
+        || ferrule_identity::PrivateKey::from_pkcs8_der(&SHARED.with(|key| key.to_pkcs8_der())).unwrap();
+    let by_old = AuthoritySpec::new("Signer").with_key(shared(), &old);
+    let by_new = AuthoritySpec::new("Signer").with_key(shared(), &new);
+    let leaf = by_old.issue(&Leaf::new(WEB)).0;
+    let of = |sequence, roots: &[_]| {
+        let bundle = TrustBundle::new(domain("shop.local"), sequence, None, roots, NOW).unwrap();
+        Bundles::from_iter([bundle])
+    };
+    let (both, one) = (of(1, &[old.der(), new.der()]), of(2, &[new.der()]));
+    let none = Revocations::empty();
+    let cross_signed = [leaf.clone(), by_old.der(), by_new.der()];
+    let peer = verify(&cross_signed, &of(1, &[old.der()]), &none, NOW).unwrap();
+    let again = peer.verify_again(&one, &none, NOW).expect("the other path");
+    assert_eq!((again.id(), again.bundle_sequence()), (peer.id(), 2));
+    assert_ne!(again.path().anchor, peer.path().anchor);
+    // Its certificate has ended since, which is for others to judge.
+    let later = NOW.plus(20 * HOUR);
+    assert!(peer.lifetime().not_after() < later);
+    peer.verify_again(&one, &none, later).unwrap();
+    // Without the other path there is none.
+    let plain = verify(&[leaf, by_old.der()], &both, &none, NOW).unwrap();
+    let error = plain.verify_again(&one, &none, NOW).unwrap_err();
+    assert_eq!(error.reason(), "unknown_authority", "{error}");
+}
+
 thread_local! {
     static SHARED: ferrule_identity::PrivateKey = key();
 }

@@ -6,7 +6,8 @@ use ferrule_identity::{PeerIdentity, Timestamp};
 use crate::closed::{CloseReason, Closed};
 
 /// Whether `peer` may stay, judged by `trust` at `now`: its identity and every certificate of its path unrevoked,
-/// the anchor of its path still in the bundle of its trust domain, and `end` not reached.
+/// the anchor of its path, or of another one from the chain that it showed, still in the bundle of its trust domain,
+/// and `end` not reached.
 ///
 /// # Errors
 /// How the connection has to end.
@@ -40,6 +41,9 @@ pub fn check(
             .anchors()
             .iter()
             .any(|anchor| anchor.fingerprint() == peer.path().anchor)
+        && peer
+            .verify_again(&trust.bundles, &trust.revocations, now)
+            .is_err()
     {
         let detail = format!("{id} was believed because of an authority that is not trusted any more");
         return no(CloseReason::UnknownAuthority, detail);
