@@ -20,6 +20,10 @@ use tracing::{info, warn};
 
 use crate::{Credentials, Newest};
 
+mod stamp;
+
+use stamp::{Stamp, Watched};
+
 /// Where the files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
@@ -44,6 +48,18 @@ pub struct FileKeeper {
     credentials: watch::Sender<Option<Arc<Credentials>>>,
     /// What was read last, taken or not.
     seen: Option<Fingerprint>,
+    watched: Watched,
+}
+
+/// What came of a look at the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// By their marks they are as they were, so they were not read.
+    Unread,
+    /// They hold what they held.
+    Same,
+    /// What they hold is new, and in force now.
+    Taken,
 }
 
 impl FileKeeper {
@@ -59,6 +75,7 @@ impl FileKeeper {
             trust,
             credentials,
             seen: None,
+            watched: Watched::default(),
         };
         keeper.look()?;
         Ok((keeper, for_credentials))
@@ -67,20 +84,38 @@ impl FileKeeper {
     /// Looks again every [`LOOK_AGAIN`], for ever. Files that are not in order, such as a new chain whose key has not
     /// been written yet, change nothing; the fault is logged once.
     pub async fn run(mut self) -> Infallible {
+        let mut said = String::new();
         loop {
             self.clock.sleep(LOOK_AGAIN).await;
-            if let Err(error) = self.look() {
-                warn!(error = %Chain(&error), "credential files not taken, the last good ones stay in force");
+            match self.look() {
+                Ok(Looked::Taken) => said.clear(),
+                Ok(Looked::Unread | Looked::Same) => {}
+                Err(error) => {
+                    let error = Chain(&error).to_string();
+                    if error != said {
+                        warn!(
+                            error,
+                            "credential files not taken, the last good ones stay in force"
+                        );
+                    }
+                    said = error;
+                }
             }
         }
     }
 
-    /// Reads the files, and publishes them if they are others than last time and in order.
-    fn look(&mut self) -> Result<(), FilesError> {
-        let texts = Texts::read(&self.files)?;
+    /// Reads the files unless they are certain to be as they were, and publishes them if they are others than last
+    /// time and in order.
+    fn look(&mut self) -> Result<Looked, FilesError> {
+        // Before the reading: what changes meanwhile has other marks at the next look.
+        let stamps = self.files.stamps().inspect_err(|_| self.watched.forget())?;
+        if !self.watched.is_due(stamps) {
+            return Ok(Looked::Unread);
+        }
+        let texts = Texts::read(&self.files).inspect_err(|_| self.watched.forget())?;
         let print = texts.fingerprint();
         if self.seen == Some(print) {
-            return Ok(());
+            return Ok(Looked::Same);
         }
         // Seen, whatever comes of it: the same fault is reported once.
         self.seen = Some(print);
@@ -105,7 +140,22 @@ impl FileKeeper {
             trust: self.trust.load(),
         };
         self.credentials.send_replace(Some(Arc::new(credentials)));
-        Ok(())
+        Ok(Looked::Taken)
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> Result<Vec<Stamp>, FilesError> {
+        [&self.chain, &self.key, &self.bundle]
+            .into_iter()
+            .chain(&self.crls)
+            .map(|path| {
+                Stamp::of(path).map_err(|source| FilesError::Read {
+                    path: path.clone(),
+                    source,
+                })
+            })
+            .collect()
     }
 }
 
@@ -216,7 +266,7 @@ fn read(path: &Path) -> Result<String, FilesError> {
 }
 
 /// How often the files are looked at. Kubernetes swaps a mounted secret by a link, which a watch on the file itself
-/// would miss; reading four small files does not.
+/// would miss; looking at where the names lead does not.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -273,3 +323,6 @@ pub enum FilesError {
         source: PemError,
     },
 }
+
+#[cfg(test)]
+mod tests;
