@@ -12,7 +12,12 @@ use ferrule_document::Limits;
 #[derive(Debug)]
 pub struct Folder {
     paths: Vec<PathBuf>,
+    /// What was told last; none when nothing has been told since the last fault.
     seen: Option<u64>,
+    /// What was read at the last look.
+    last: Option<u64>,
+    /// Whether anything was ever told.
+    has_told: bool,
     problem: Option<String>,
 }
 
@@ -25,6 +30,8 @@ impl Folder {
         Self {
             paths,
             seen: None,
+            last: None,
+            has_told: false,
             problem: None,
         }
     }
@@ -34,10 +41,14 @@ impl Folder {
         &self.paths
     }
 
-    /// Reads everything, in the order of names; `None` when all is as it was at the last look.
+    /// Reads everything, in the order of names; `None` when all is as it was.
+    ///
+    /// A change counts once two looks in a row find the same: a file that is being written, or renamed beside
+    /// others, is not taken for what it will be. The very first look counts at once.
     ///
     /// # Errors
-    /// When something cannot be read; the same fault is reported once, and then is no news.
+    /// When something cannot be read, or a file is empty, as one is whose writing failed; the same fault is reported
+    /// once, and then is no news.
     pub fn look(&mut self) -> Option<Result<Vec<Text>, FolderError>> {
         match self.read() {
             Ok(texts) => {
@@ -45,18 +56,31 @@ impl Folder {
                 let mut hasher = DefaultHasher::new();
                 texts.hash(&mut hasher);
                 let print = hasher.finish();
-                let is_news = self.seen != Some(print);
+                let is_settled = self.last.replace(print) == Some(print) || !self.has_told;
+                if self.seen == Some(print) || !is_settled {
+                    return None;
+                }
                 self.seen = Some(print);
-                is_news.then_some(Ok(texts))
+                self.has_told = true;
+                Some(Ok(texts))
             }
             Err(error) => {
                 // Forgotten, so that everything is read again when it is back.
-                self.seen = None;
+                (self.seen, self.last) = (None, None);
                 let text = crate::logging::Chain(&error).to_string();
                 let is_news = self.problem.as_ref() != Some(&text);
                 self.problem = Some(text);
                 is_news.then_some(Err(error))
             }
+        }
+    }
+
+    /// How long to wait before the next look: less while a change waits to be found the same once more.
+    pub fn next_look(&self) -> Duration {
+        if self.last == self.seen {
+            LOOK_AGAIN
+        } else {
+            SETTLED_AFTER
         }
     }
 
@@ -109,6 +133,7 @@ fn read(path: PathBuf) -> Result<Text, FolderError> {
     let mut bytes = Vec::new();
     let done = fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     match done {
+        Ok(0) => Err(FolderError::Empty { path }),
         Ok(_) => Ok((path.display().to_string(), bytes)),
         Err(source) => Err(FolderError::Read { path, source }),
     }
@@ -117,6 +142,9 @@ fn read(path: PathBuf) -> Result<Text, FolderError> {
 /// How often documents are looked at. Reading is the only way that sees every kind of change: a watch misses a
 /// mounted volume that is swapped as a whole.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// For how long a change has to stay the same before it counts.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(250);
 
 /// More files than anybody writes by hand.
 const MAX_FILES: usize = 10_000;
@@ -131,6 +159,12 @@ pub enum FolderError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// A file of no bytes: nobody wrote that on purpose.
+    #[error("{path} is empty; a file that is to say nothing has a comment in it", path = path.display())]
+    Empty {
+        /// Which.
+        path: PathBuf,
     },
     /// Nobody wrote these by hand.
     #[error("there are {count} files, more than {MAX_FILES}")]
@@ -153,6 +187,7 @@ mod tests {
         for (name, text) in [("b.yaml", "b"), ("a.yml", "a"), (".c.yaml", "c"), ("d.txt", "d")] {
             fs::write(home.path().join(name), text).unwrap();
         }
+        assert!(folder.look().is_none(), "they may be half written");
         let texts = folder.look().unwrap().unwrap();
         let held: Vec<&[u8]> = texts.iter().map(|(_, bytes)| bytes.as_slice()).collect();
         assert_eq!(held, [b"a", b"b"]);
@@ -171,7 +206,33 @@ mod tests {
         assert!(matches!(folder.look(), Some(Err(FolderError::Read { .. }))));
         assert!(folder.look().is_none(), "the same fault is told once");
         fs::rename(&there, &here).unwrap();
+        assert!(folder.look().is_none(), "it may be half there");
         assert_eq!(folder.look().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_changes_from_look_to_look_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.yaml");
+        fs::write(&path, "first").unwrap();
+        let mut folder = Folder::new(vec![home.path().to_owned()]);
+        folder.look().unwrap().unwrap();
+        for length in 1..6 {
+            fs::write(&path, &"second"[..length]).unwrap();
+            assert!(folder.look().is_none());
+        }
+        fs::write(&path, "second").unwrap();
+        assert!(folder.look().is_none());
+        assert_eq!(folder.look().unwrap().unwrap()[0].1, b"second");
+    }
+
+    #[test]
+    fn an_empty_file_is_a_fault() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("a.yaml"), "").unwrap();
+        let mut folder = Folder::new(vec![home.path().to_owned()]);
+        assert!(matches!(folder.look(), Some(Err(FolderError::Empty { .. }))));
+        assert!(folder.look().is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use ferrule_daemon::clock::Clock;
-use ferrule_daemon::folder::{self, FolderError, LOOK_AGAIN, Text};
+use ferrule_daemon::folder::{self, FolderError, Text};
 use ferrule_daemon::logging::Chain;
 use ferrule_document::Problems;
 use ferrule_identity::Timestamp;
@@ -142,7 +142,7 @@ impl Source for Folder {
                 }
             }
             teller.faults(self.faults());
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(self.texts.next_look()).await;
         }
     }
 }

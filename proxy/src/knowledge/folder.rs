@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferrule_daemon::folder::{self, FolderError, LOOK_AGAIN, Text};
+use ferrule_daemon::folder::{self, FolderError, Text};
 use ferrule_daemon::logging::Chain;
 use ferrule_document::Problems;
 use ferrule_policy::{Mesh, Policy, Stack, compile, join};
@@ -131,7 +131,7 @@ impl Source for Folder {
                     error!(%error, "documents not taken, the last good ones stay in force");
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(self.texts.next_look()).await;
         }
     }
 }

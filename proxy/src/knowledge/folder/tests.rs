@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ferrule_daemon::folder::LOOK_AGAIN;
 use ferrule_identity::TrustDomain;
 
 use super::*;
@@ -41,7 +42,8 @@ fn a_fault_refuses_everything_with_line_and_column() {
     let error = folder.look().unwrap().unwrap_err();
     assert!(error.to_string().contains("wrong.yaml:9:"), "{error}");
     assert!(folder.look().is_none(), "the same fault is told once");
-    fs::write(path.path().join("wrong.yaml"), "").unwrap();
+    fs::write(path.path().join("wrong.yaml"), "# nothing").unwrap();
+    assert!(folder.look().is_none(), "it may be half written");
     assert_eq!(folder.look().unwrap().unwrap().policy.rule_count(), 1);
 }
 
@@ -59,7 +61,7 @@ async fn the_last_good_rules_stay_in_force() {
         fs::write(path.path().join("rules.yaml"), "kind: AccessPolicy\n").unwrap();
         tokio::time::sleep(LOOK_AGAIN * 3).await;
         assert!(!news.rules.has_changed().unwrap());
-        fs::write(path.path().join("rules.yaml"), "").unwrap();
+        fs::write(path.path().join("rules.yaml"), "# nothing").unwrap();
         news.rules.changed().await.unwrap();
         assert_eq!(news.rules.borrow().as_ref().unwrap().rule_count(), 0);
     };
@@ -68,3 +70,5 @@ async fn the_last_good_rules_stay_in_force() {
         () = watching => {}
     }
 }
+
+mod mutations;
