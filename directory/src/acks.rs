@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferrule_identity::{PeerIdentity, Timestamp};
+use ferrule_identity::{PeerIdentity, SpiffeId, Timestamp};
 use ferrule_wire::proto::ferrule::v1::{Held, ProxiesReply, Proxy};
 
 /// All proxies; cheap to clone, clones share them.
@@ -14,6 +14,19 @@ pub struct Proxies(Arc<Mutex<Known>>);
 struct Known {
     by_name: BTreeMap<Key, Record>,
     connections: u64,
+    /// Ends of certificates that were shown since somebody asked last.
+    shown: BTreeMap<(SpiffeId, String), Timestamp>,
+}
+
+/// A certificate that a proxy has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Whose: proved.
+    pub id: SpiffeId,
+    /// The name that the proxy gives itself among those of its identity.
+    pub name: String,
+    /// When it ends.
+    pub not_after: Timestamp,
 }
 
 /// Identity, and name among those of that identity.
@@ -91,6 +104,8 @@ impl Proxies {
             deny_generation: record.deny_generation,
             ..Record::default()
         };
+        let whose = (peer.id().clone(), name.to_owned());
+        known.shown.insert(whose, peer.lifetime().not_after());
         drop(known);
         Connected {
             proxies: self.clone(),
@@ -113,6 +128,15 @@ impl Proxies {
             proxies: proxies.collect(),
             time: now.unix(),
         }
+    }
+
+    /// The certificates that were shown since the last call.
+    pub fn shown(&self) -> Vec<Shown> {
+        let shown = std::mem::take(&mut self.known().shown);
+        shown
+            .into_iter()
+            .map(|((id, name), not_after)| Shown { id, name, not_after })
+            .collect()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

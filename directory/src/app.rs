@@ -141,10 +141,18 @@ impl Served {
         let first = Picture::new(Model::new(config.trust_domain.clone(), &config.ranges));
         let (pictures, newest) = watch::channel(Arc::new(first));
         let has_documents = readiness.latch("documents");
-        let keeping = picture::keep(pictures, told, snapshots, has_documents, gauges.clone());
+        let proxies = Proxies::default();
+        let keeping = picture::keep(
+            pictures,
+            told,
+            snapshots,
+            has_documents,
+            proxies.clone(),
+            clock.clone(),
+            gauges.clone(),
+        );
         spawn(&tasks, "picture", keeping);
 
-        let proxies = Proxies::default();
         let directory = Directory {
             pictures: newest.clone(),
             proxies: proxies.clone(),

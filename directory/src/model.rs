@@ -3,13 +3,14 @@
 //! A value that only [`Model::apply`] changes, with no clock and no socket. Each resource is written once, however many
 //! proxies receive it.
 
+mod leaves;
 mod resource;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ferrule_identity::TrustDomain;
+use ferrule_identity::{Timestamp, TrustDomain};
 use ferrule_policy::{
     Cidr, Joined, JoinedService, PlaceDocument, ServiceDocument, ServiceName, Stack, WorkloadDocument,
     WrittenPolicy, join_workload,
@@ -17,8 +18,10 @@ use ferrule_policy::{
 use ferrule_wire::delta::{Name, Version};
 use ferrule_wire::directory::{address, rule};
 
+use crate::acks::Shown;
 use crate::source::{Change, News};
 
+use leaves::Leaves;
 pub use resource::Resource;
 
 /// Namespace and name of a workload.
@@ -37,6 +40,7 @@ pub struct Model {
     members: BTreeMap<ServiceName, Arc<BTreeSet<WorkloadKey>>>,
     claims: HashMap<IpAddr, Arc<BTreeSet<WorkloadKey>>>,
     service_claims: HashMap<IpAddr, Arc<BTreeSet<ServiceName>>>,
+    leaves: Leaves,
 }
 
 /// Somebody who lives somewhere, as a resource.
@@ -95,6 +99,7 @@ impl Model {
             members: BTreeMap::new(),
             claims: HashMap::new(),
             service_claims: HashMap::new(),
+            leaves: Leaves::default(),
         }
     }
 
@@ -124,6 +129,15 @@ impl Model {
             }
         }
         for namespace in namespaces {
+            self.join(&namespace, &mut touched);
+        }
+        touched
+    }
+
+    /// Takes in which certificates proxies have shown by `now`, and says which resources change by that.
+    pub fn note_leaves(&mut self, shown: Vec<Shown>, now: Timestamp) -> Touched {
+        let mut touched = Touched::default();
+        for namespace in self.leaves.note(shown, now) {
             self.join(&namespace, &mut touched);
         }
         touched
@@ -307,7 +321,8 @@ impl Model {
             let claimed = workload.addresses.iter();
             let contested = claimed.filter(|ip| self.claims.get(*ip).is_some_and(|claim| claim.len() > 1));
             let contested: HashSet<IpAddr> = contested.copied().collect();
-            let joined = join_workload(workload, services.iter().map(AsRef::as_ref), &contested);
+            let mut joined = join_workload(workload, services.iter().map(AsRef::as_ref), &contested);
+            joined.leaf_end = self.leaves.end_of(workload);
             for (service, _) in &joined.behind {
                 if let Some(members) = members.get_mut(service) {
                     members.insert((workload.namespace.clone(), workload.name.clone()));

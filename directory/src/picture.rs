@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ferrule_daemon::clock::Clock;
 use ferrule_daemon::ready::Latch;
+use ferrule_identity::Timestamp;
 use ferrule_identity::tls::TrustSnapshot;
 use ferrule_wire::delta::Name;
 use ferrule_wire::directory::{rule, trust};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::acks::Proxies;
 use crate::gauges::Gauges;
 use crate::model::{Model, Resource, Touched};
 use crate::source::Told;
@@ -102,15 +106,19 @@ impl Picture {
 }
 
 /// Keeps `pictures` up to date for ever: with what the source tells, and with what `trust` holds whenever `changes` says
-/// that it changed. `first` is released once the source has told of something.
+/// that it changed; with the certificates that `proxies` have shown, now and then. `first` is released once the source has told of something.
 pub(crate) async fn keep(
     pictures: watch::Sender<Arc<Picture>>,
     mut told: Told,
     mut trust: watch::Receiver<Arc<TrustSnapshot>>,
     first: Latch,
+    proxies: Proxies,
+    clock: Clock,
     gauges: Gauges,
 ) -> Infallible {
     let mut first = Some(first);
+    let mut leaves = tokio::time::interval(LEAVES_EVERY);
+    leaves.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let mut picture = Picture::clone(&pictures.borrow());
         let mut has_news = false;
@@ -145,6 +153,18 @@ pub(crate) async fn keep(
                 );
                 picture.note(Touched::default());
             }
+            // Many at once, since each picture costs its proxies a look: when all of them come back, for instance.
+            _ = leaves.tick() => {
+                let now = Timestamp::from_unix(clock.unix());
+                let shown = proxies.shown();
+                if shown.is_empty() {
+                    continue;
+                }
+                let touched = picture.model.note_leaves(shown, now);
+                if !touched.is_empty() {
+                    picture.note(touched);
+                }
+            }
             Ok(()) = told.faults.changed() => {
                 gauges.faults(told.faults.borrow_and_update().len());
                 continue;
@@ -159,6 +179,10 @@ pub(crate) async fn keep(
         }
     }
 }
+
+/// How often it is told which certificates proxies hold. A connection lasts for a minute beyond the certificate that
+/// it began with, so there is time.
+const LEAVES_EVERY: Duration = Duration::from_secs(5);
 
 /// Changes that are remembered one by one. Whoever is further behind is looked at as a whole.
 const REMEMBERED: usize = 256;

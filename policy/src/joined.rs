@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ferrule_identity::Timestamp;
+
 use crate::pattern::ServiceName;
 use crate::places::{Behind, PlaceDocument, ServiceDocument, ServicePort, WorkloadDocument};
 
@@ -26,6 +28,8 @@ pub struct JoinedWorkload {
     pub contested: Vec<IpAddr>,
     /// The ports of services that lead to it, each with its own port.
     pub behind: Vec<(ServiceName, ServicePort)>,
+    /// When the newest certificate ends that its sidecar is known to hold.
+    pub leaf_end: Option<Timestamp>,
 }
 
 /// A service, and whether workloads of the mesh are behind it.
@@ -75,6 +79,7 @@ pub fn join_workload<'s>(
         contested: claimed.filter(|address| contested.contains(address)).collect(),
         behind: behind.collect(),
         workload: Arc::clone(workload),
+        leaf_end: None,
     }
 }
 

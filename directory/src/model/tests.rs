@@ -1,5 +1,6 @@
 //! Changes small meshes, and looks at what that touches.
 
+use ferrule_identity::SpiffeId;
 use ferrule_policy::PlaceDocument;
 use proptest::prelude::*;
 
@@ -192,4 +193,52 @@ proptest! {
         }
         prop_assert_eq!(model.find("/10.1.0.1"), fresh.find("/10.1.0.1"));
     }
+}
+
+fn shown(id: &str, name: &str, end: i64) -> Shown {
+    Shown {
+        id: SpiffeId::parse(id).unwrap(),
+        name: name.to_owned(),
+        not_after: Timestamp::from_unix(end),
+    }
+}
+
+fn leaf_end(model: &Model, name: &str) -> Option<i64> {
+    let Joined::Workload(joined) = &*model.addresses()[name].joined else {
+        panic!("{name} is no workload");
+    };
+    joined.leaf_end.map(Timestamp::unix)
+}
+
+const API: &str = "shop.local//workload/shop/api-1";
+const API_ID: &str = "spiffe://shop.local/ns/shop/sa/api";
+
+#[test]
+fn a_later_certificate_is_told_of_and_an_earlier_one_is_not() {
+    let mut model = model(TEXT);
+    let now = Timestamp::from_unix(100);
+    assert_eq!(leaf_end(&model, API), None);
+    let touched = model.note_leaves(vec![shown(API_ID, "shop/api-1", 500)], now);
+    assert_eq!((names(&touched), leaf_end(&model, API)), (vec![API], Some(500)));
+    let touched = model.note_leaves(vec![shown(API_ID, "shop/api-1", 400)], now);
+    assert_eq!((touched.is_empty(), leaf_end(&model, API)), (true, Some(500)));
+    // A change of something else keeps it.
+    model.apply(News::Everything(stack(&TEXT.replace("10.0.0.1", "10.0.0.7"))));
+    assert_eq!(leaf_end(&model, API), Some(500));
+}
+
+#[test]
+fn a_certificate_under_somebody_elses_name_says_nothing() {
+    let mut model = model(TEXT);
+    let now = Timestamp::from_unix(100);
+    let others = [
+        shown("spiffe://shop.local/ns/shop/sa/web", "shop/api-1", 900),
+        shown("spiffe://shop.local/ns/other/sa/api", "shop/api-1", 900),
+        shown(API_ID, "shop/nobody", 900),
+        shown(API_ID, "nowhere", 900),
+        // One that has ended.
+        shown(API_ID, "shop/api-1", 99),
+    ];
+    let touched = model.note_leaves(others.to_vec(), now);
+    assert_eq!((names(&touched), leaf_end(&model, API)), (vec![], None));
 }

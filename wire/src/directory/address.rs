@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferrule_identity::{SpiffeId, SpiffeIdError, TrustDomain};
+use ferrule_identity::{SpiffeId, SpiffeIdError, Timestamp, TrustDomain};
 use ferrule_policy::{
     Joined, JoinedService, JoinedWorkload, PublishedPort, ServiceName, ServicePort, WorkloadDocument,
 };
@@ -75,6 +75,7 @@ fn write_workload(joined: &JoinedWorkload, trust_domain: &TrustDomain) -> Worklo
         framings: Vec::new(),
         contested: joined.contested.iter().copied().map(octets).collect(),
         published: workload.published.iter().map(write_published).collect(),
+        leaf_not_after: joined.leaf_end.map_or(0, Timestamp::unix),
     };
     Workload {
         uid: workload_name(&workload.namespace, &workload.name, trust_domain),
@@ -223,6 +224,7 @@ fn read_workload(message: Workload) -> Result<JoinedWorkload, AddressError> {
         workload: Arc::new(workload),
         contested,
         behind,
+        leaf_end: (reach.leaf_not_after > 0).then(|| Timestamp::from_unix(reach.leaf_not_after)),
     })
 }
 

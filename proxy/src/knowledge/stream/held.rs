@@ -1,7 +1,9 @@
 //! Holds what a directory has told, and takes what it tells next, or says why not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
+use ferrule_identity::{SpiffeId, Timestamp};
 use ferrule_policy::{Cidr, Joined, Mesh, Policy, PolicyDocument, Workloads, compile};
 use ferrule_wire::delta::{Mirror, Taken};
 use ferrule_wire::directory::{ADDRESS, BUNDLE, DENY_LIST, MESH, RULE, address, rule};
@@ -22,6 +24,9 @@ pub(super) struct Held {
     ranges: Mirror<Vec<Cidr>>,
     bundles: Mirror<()>,
     denied: Mirror<()>,
+    /// Ends of certificates, by address. That somebody got one stays true when a directory that has just been started
+    /// has not heard of it yet.
+    leaf_ends: HashMap<IpAddr, (SpiffeId, Timestamp)>,
 }
 
 /// What came of a response.
@@ -49,6 +54,7 @@ impl Held {
             ranges: Mirror::default(),
             bundles: Mirror::default(),
             denied: Mirror::default(),
+            leaf_ends: HashMap::new(),
         }
     }
 
@@ -159,9 +165,25 @@ impl Held {
             && self.denied.is_complete()
     }
 
-    /// Who lives where, as it is seen from the machine `node`.
-    pub(super) fn map(&self, node: &str) -> Map {
-        Map::seen_from(node, self.addresses.values().map(|(_, joined)| joined))
+    /// Who lives where, as it is seen from the machine `node`, and until when their certificates are known to last.
+    pub(super) fn map(&mut self, node: &str) -> Map {
+        let before = std::mem::take(&mut self.leaf_ends);
+        for (_, joined) in self.addresses.values() {
+            let Joined::Workload(joined) = joined else {
+                continue;
+            };
+            let id = &joined.workload.id;
+            for address in joined.own_addresses() {
+                let known = before.get(&address).filter(|(holder, _)| holder == id);
+                let newest = known.map(|(_, end)| *end).max(joined.leaf_end);
+                if let Some(end) = newest {
+                    self.leaf_ends.insert(address, (id.clone(), end));
+                }
+            }
+        }
+        let ends = self.leaf_ends.iter();
+        let ends = ends.map(|(address, (id, end))| (*address, id.clone(), *end));
+        Map::seen_from(node, self.addresses.values().map(|(_, joined)| joined)).reporting(ends)
     }
 
     /// The addresses that are held and asked for.
@@ -198,6 +220,9 @@ fn read_resource<T>(
 ) -> Result<T, String> {
     read(resource.resource.as_ref()).map_err(|error| format!("{}: {error}", resource.name))
 }
+
+#[cfg(test)]
+mod leaves;
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,10 @@ pub struct Reach {
     /// Where the ports of a workload are reached from other machines than its own; without any, at its addresses.
     #[prost(message, repeated, tag = "4")]
     pub published: ::prost::alloc::vec::Vec<PublishedPort>,
+    /// When the newest certificate ends that the workload's proxy has shown to the directory, Unix seconds; 0 when it has
+    /// shown none. Connections that began with an earlier one may outlast that.
+    #[prost(int64, tag = "5")]
+    pub leaf_not_after: i64,
 }
 /// A port of a workload, and where other machines reach it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
