@@ -5,5 +5,6 @@ pub mod book;
 pub mod edges;
 pub mod live;
 pub mod metrics;
+pub mod peers;
 pub mod tap;
 pub mod udp;

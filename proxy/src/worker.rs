@@ -254,7 +254,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         map: shared.news.map,
         asker: shared.news.asker,
         resolver: resolver(&shared.config, &shared.metrics),
-        book: Book::new(own, shared.metrics, seen, number, shared.clock),
+        book: Book::new(own, shared.metrics, seen, number, shared.clock, shared.news.rules),
         inbound: shared.inbound,
         outbound: shared.outbound,
         readiness: shared.readiness,

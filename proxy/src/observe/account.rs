@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::shown_time;
 use ferrule_identity::{PeerIdentity, SpiffeId};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::tap::Tap;

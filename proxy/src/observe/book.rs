@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::metrics::{Counter, Gauge, Histogram};
+use ferrule_policy::Policy;
+use tokio::sync::watch;
 
 use super::account::{Account, Tls};
 use super::edges::Edges;
 use super::live::{Live, Shard};
 use super::metrics::ProxyMetrics;
+use super::peers::Peers;
 use super::tap::Tap;
 use crate::authz::permit::Direction;
 use crate::closed::{Blame, CloseReason, Closed};
@@ -37,6 +40,7 @@ struct Inner {
     plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
     names: RefCell<HashMap<&'static str, Counter>>,
     endpoint_failures: RefCell<HashMap<&'static str, Counter>>,
+    peers: Peers,
     inbound: Counts,
     outbound: Counts,
     /// What open connections have been counted for already, by their numbers: bytes in, bytes out.
@@ -72,7 +76,15 @@ pub struct Entry {
 
 impl Book {
     /// Empty books of the worker number `worker`, whose connections are to be seen in `seen`.
-    pub fn new(own: Arc<Own>, metrics: ProxyMetrics, seen: Seen, worker: u16, clock: Clock) -> Self {
+    /// `rules` says which peers are counted by themselves.
+    pub fn new(
+        own: Arc<Own>,
+        metrics: ProxyMetrics,
+        seen: Seen,
+        worker: u16,
+        clock: Clock,
+        rules: watch::Receiver<Option<Arc<Policy>>>,
+    ) -> Self {
         let counts = |direction: Direction| {
             let word = direction.word();
             Counts {
@@ -90,6 +102,7 @@ impl Book {
             own,
             inbound: counts(Direction::Inbound),
             outbound: counts(Direction::Outbound),
+            peers: Peers::new(metrics.peers.clone(), rules),
             metrics,
             seen,
             clock,
@@ -163,6 +176,7 @@ impl Book {
                 })
                 .inc();
         }
+        inner.peers.ended(account);
         inner.count_bytes(account, moved);
         inner.counted.borrow_mut().remove(&account.id);
         inner.seen.edges.enter(account, moved, inner.clock.unix());
@@ -251,8 +265,10 @@ impl Inner {
         let before = counted.entry(account.id).or_default();
         let now = (moved.inward(), moved.outward());
         let counts = self.counts(account.direction());
-        counts.bytes_in.inc_by(now.0.saturating_sub(before.0));
-        counts.bytes_out.inc_by(now.1.saturating_sub(before.1));
+        let (bytes_in, bytes_out) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        counts.bytes_in.inc_by(bytes_in);
+        counts.bytes_out.inc_by(bytes_out);
+        self.peers.moved(account, bytes_in, bytes_out);
         *before = now;
     }
 
@@ -288,3 +304,6 @@ const COUNT_EVERY: u64 = 10;
 
 /// How long a connection is open before it has a line of its own.
 pub const OPEN_LINE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,12 @@
 
 use ferrule_daemon::metrics::{Buckets, Counter, Family, Gauge, Histogram, Metrics};
 
+use super::peers::PeerMetrics;
+
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// The counters of the sidecar; cheap to clone. Every label's value is one of a fixed few.
+/// The counters of the sidecar; cheap to clone. Every label's value is one of a fixed few, but
+/// for those of peers.
 #[derive(Debug, Clone)]
 pub struct ProxyMetrics {
     /// Ended connections: direction, tls, verdict, reason.
@@ -45,6 +48,8 @@ pub struct ProxyMetrics {
     pub documents_refused: Counter,
     /// 1 while the directory is followed.
     pub directory_connected: Gauge,
+    /// Connections and bytes by peer.
+    pub peers: PeerMetrics,
 }
 
 impl ProxyMetrics {
@@ -98,6 +103,7 @@ impl ProxyMetrics {
                 "documents_refused",
                 "Times that documents could not be read and the last good ones stayed in force",
             ),
+            peers: PeerMetrics::register(metrics),
         }
     }
 }
