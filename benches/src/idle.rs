@@ -56,9 +56,9 @@ struct Held {
 }
 
 /// A sidecar at work, and where it listens.
-struct Sidecar {
+pub(crate) struct Sidecar {
     running: Running,
-    door: SocketAddr,
+    pub(crate) door: SocketAddr,
 }
 
 /// Measures what `options` say and prints it; gives whether the targets are met.
@@ -203,7 +203,7 @@ fn open(
 }
 
 /// What both sidecars have in common.
-struct Stage<'f> {
+pub(crate) struct Stage<'f> {
     folder: &'f Path,
     authority: Authority,
     program: PathBuf,
@@ -212,7 +212,12 @@ struct Stage<'f> {
 }
 
 impl<'f> Stage<'f> {
-    fn new(folder: &'f Path, program: PathBuf, descriptors: u64, workers: u16) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        folder: &'f Path,
+        program: PathBuf,
+        descriptors: u64,
+        workers: u16,
+    ) -> anyhow::Result<Self> {
         let rules = folder.join("rules");
         fs::create_dir(&rules)?;
         fs::write(rules.join("all.yaml"), RULES)?;
@@ -225,7 +230,11 @@ impl<'f> Stage<'f> {
         })
     }
 
-    fn start(&self, name: &str, ways: impl FnOnce(SocketAddr) -> String) -> anyhow::Result<Sidecar> {
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        ways: impl FnOnce(SocketAddr) -> String,
+    ) -> anyhow::Result<Sidecar> {
         let door = free_address()?;
         let id = format!("spiffe://shop.local/ns/shop/sa/{name}");
         let files = self.authority.files(self.folder, name, &id, DAY);
@@ -301,7 +310,7 @@ fn allow_descriptors(wanted: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-const API: &str = "spiffe://shop.local/ns/shop/sa/api";
+pub(crate) const API: &str = "spiffe://shop.local/ns/shop/sa/api";
 const RULES: &str = "apiVersion: ferrule.dev/v1alpha1\nkind: AccessPolicy\nmetadata: { namespace: shop, name: all }\n\
                      spec: { workloads: all, action: allow, rules: [{ from: [{ namespaces: [shop] }] }] }\n";
 const DAY: Duration = Duration::from_secs(80_000);

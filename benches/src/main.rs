@@ -3,6 +3,7 @@
 mod ca;
 mod directory;
 mod figures;
+mod first;
 mod idle;
 mod overhead;
 mod pieces;
@@ -33,6 +34,8 @@ enum Bench {
     Ca(ca::Options),
     /// The directory: how fast a change reaches every proxy, and what a proxy costs
     Directory(directory::Options),
+    /// How soon the first byte of a server that speaks first is there
+    First(first::Options),
     /// Memory of idle connections, and what is left of it when they are gone
     Idle(idle::Options),
     /// The way through Ferrule beside no proxy, a plain one, and those of others
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let measured = match &cli.bench {
         Bench::Ca(options) => ca::run(options),
         Bench::Directory(options) => directory::run(options),
+        Bench::First(options) => first::run(options),
         Bench::Idle(options) => idle::run(options),
         Bench::Overhead(options) => overhead::run(options),
         Bench::Pieces(options) => pieces::run(options),
