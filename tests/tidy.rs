@@ -11,6 +11,8 @@ mod arrows;
 mod manifests;
 #[path = "tidy/pages.rs"]
 mod pages;
+#[path = "tidy/proved.rs"]
+mod proved;
 #[path = "tidy/readme.rs"]
 mod readme;
 #[path = "tidy/settings.rs"]
@@ -45,6 +47,11 @@ fn what_we_depend_on_is_there_in_one_version() {
 #[test]
 fn quiet_crates_touch_no_file_socket_clock_or_thread() {
     hold(absence::quiet_crates);
+}
+
+#[test]
+fn tests_that_the_threat_model_names_are_there() {
+    hold(proved::named_tests_exist);
 }
 
 #[test]

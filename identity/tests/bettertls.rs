@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use webpki::EndEntityCert;
 
-/// A case is decided when everything that it requires is supported; then the answer has to be the expected one.
+/// B2. A case is decided when everything that it requires is supported; then the answer has to be the expected one.
 /// `failureIsWarning` marks cases whose failure the suite itself does not count; they are held to all the same,
 /// and none of them diverges.
 #[test]

@@ -18,7 +18,7 @@ enum Verdict {
     NoPlace(&'static str),
 }
 
-/// Divergences are listed in `limbo-exceptions.txt`, each with its reason. A new one fails the test, and so does
+/// B2. Divergences are listed in `limbo-exceptions.txt`, each with its reason. A new one fails the test, and so does
 /// a listed case that agrees by now.
 #[test]
 #[ignore = "needs FERRULE_LIMBO: tests/run"]

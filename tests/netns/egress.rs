@@ -193,7 +193,7 @@ fn a_name_that_rules_allow_is_reached_over_every_protocol_and_no_other_name_is()
                     world.answers(&web, &url, GOOD, how),
                     format!("good {version} {name}")
                 );
-                // A forged name leads where the name leads, wherever the client dialled; nothing else is gained.
+                // C3: a forged name leads where the name leads, wherever the client dialled; nothing else is gained.
                 assert_eq!(
                     world.answers(&web, &url, EVIL, how),
                     format!("good {version} {name}")

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod crowds;
+mod downgrade;
 mod egress;
 mod failing;
+mod ordinary;
 mod peers;
 mod places;
 mod ports;

@@ -16,6 +16,6 @@ mod own;
 pub use capture::Capture;
 pub use host::Host;
 pub use mesh::Mesh;
-pub use own::alone;
+pub use own::{alone, proxy};
 pub use process::{Process, run};
 pub use sidecar::Sidecar;
