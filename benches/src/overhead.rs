@@ -192,9 +192,8 @@ fn measure(
     };
     let measures = measures(options, settings.rate)?;
     // What a program takes alone is asked of ways with two of them.
-    let alike = |subject: &&Subject| {
-        !subject.parts.is_empty() && !options.passthrough && options.only.is_empty()
-    };
+    let alike =
+        |subject: &&Subject| !subject.parts.is_empty() && !options.passthrough && options.only.is_empty();
     for subject in subjects.iter().filter(alike) {
         tell(&format!("{} alone …", subject.title));
         if let Err(error) = alone.take(subject, &mut samples) {
