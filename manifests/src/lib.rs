@@ -107,8 +107,15 @@ pub fn remains(namespace: &str) -> Result<String, RenderError> {
         let (Some(version), Some(kind)) = (field("apiVersion: "), field("kind: ")) else {
             continue;
         };
-        let is_namespaced = field("  namespace: ").is_some();
-        if let Some(name) = field("  name: ").filter(|_| !is_namespaced) {
+        // What a binding binds has a name and a namespace, too: only those of the object itself count.
+        let metadata = |name: &str| {
+            let below = document.lines().skip_while(|line| *line != "metadata:").skip(1);
+            below
+                .take_while(|line| line.starts_with("  "))
+                .find_map(|line| line.strip_prefix(name))
+        };
+        let is_namespaced = metadata("  namespace: ").is_some();
+        if let Some(name) = metadata("  name: ").filter(|_| !is_namespaced) {
             let place = DELETED
                 .iter()
                 .position(|first| *first == kind)

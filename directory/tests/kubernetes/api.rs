@@ -218,16 +218,12 @@ fn watched(state: Arc<State>, plural: String, from: u64, cuts: u64) -> Response<
         }
     });
     let response = Response::builder().header("content-type", "application/json");
-    response.body(SyncBody::new(stream).boxed()).unwrap()
+    response.body(alone(stream).boxed()).unwrap()
 }
 
 /// A body that is only ever polled from one place.
-struct SyncBody;
-
-impl SyncBody {
-    fn new<S>(stream: S) -> StreamBody<sync::Alone<S>> {
-        StreamBody::new(sync::Alone::new(stream))
-    }
+fn alone<S>(stream: S) -> StreamBody<sync::Alone<S>> {
+    StreamBody::new(sync::Alone::new(stream))
 }
 
 mod sync {

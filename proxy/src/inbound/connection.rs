@@ -14,6 +14,7 @@ use crate::authz::permit::{Direction, Grounds, Permit};
 use crate::buffer::Buffer;
 use crate::closed::{Blame, CloseReason, Closed};
 use crate::forward::carry::{Carried, Outer, carry};
+use crate::forward::relay::Arrived;
 use crate::framing::exchange;
 use crate::framing::line::Line;
 use crate::kit::{Kit, refuse};
@@ -110,6 +111,8 @@ async fn serve(outer: Outer, target: UpstreamAddr, mut account: Account, kit: &K
         Err(Carried { closed, kept }) => {
             kit.book.refused(&account, &closed);
             let mut line = kept?;
+            // What came with the opening belongs to the stream that was refused, and is no frame of the next one.
+            line.arrived = Arrived::default();
             // A handshake may mend what is wrong with the peer's certificate, another stream does not.
             if closed.reason.blame() == Blame::Policy && closed.reason != CloseReason::Denied {
                 exchange::part(&mut line.tcp, &mut line.channel, PARTING).await;

@@ -168,7 +168,7 @@ fn series_by_peer_are_bounded() {
 // Somebody who reads holds every family, as a scrape does while it prints it; connections begin and end meanwhile.
 #[test]
 fn a_reader_of_the_metrics_stalls_no_connection() {
-    let (done, is_done) = mpsc::channel();
+    let (done, is_done) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let (book, _metrics, rules) = book();
         rules.send_replace(policy(["web"]));
