@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::load::{Load, Open};
 use super::mesh::{Mesh, allow_publish, free_port, get, head, wait};
 
-/// The shortest life that the CA gives: renewal is due after 20 s, give or take two.
+/// How long the certificates of its mesh last: renewal is due after 40 s, give or take four.
 const LIFE: Duration = Duration::from_secs(120);
 
 fn is_served(port: u16) -> bool {
