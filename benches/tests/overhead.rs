@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -104,20 +104,6 @@ fn a_tiny_run_measures_the_way_beyond_the_mesh() {
 
 /// The sidecar's program, built as the tests are.
 fn proxy() -> PathBuf {
-    let package = [
-        "build",
-        "--quiet",
-        "--package",
-        "ferrule-proxy",
-        "--bin",
-        "ferrule-proxy",
-    ];
-    let done = Command::new(env!("CARGO"))
-        .args(package)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(done.success(), "the sidecar is built");
-    let own = Path::new(env!("CARGO_BIN_EXE_ferrule-benches"));
-    own.with_file_name("ferrule-proxy").canonicalize().unwrap()
+    ferrule_tests::programs::build(&["--package", "ferrule-proxy", "--bin", "ferrule-proxy"])
+        .join("ferrule-proxy")
 }

@@ -5,4 +5,5 @@
 pub mod kubernetes;
 pub mod netns;
 pub mod pki;
+pub mod programs;
 pub mod wait;

@@ -1,11 +1,10 @@
-//! Builds Ferrule's own programs for the cluster, once for a test program.
+//! Finds Ferrule's own programs and images for the cluster, built once for a test program.
 
-use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use super::cluster::variable;
+use crate::programs;
 
 /// The path of a program of ours, built as the tests are.
 pub fn program(name: &str) -> PathBuf {
@@ -21,20 +20,14 @@ pub fn prefix() -> String {
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--quiet", "--bins"]);
+        let mut arguments = vec!["--bins"];
         // Where all crates were built together, the same choice finds them built; any other has other features.
         if variable("FERRULE_TEST_WHOLE").is_some() {
-            command.arg("--workspace");
+            arguments.push("--workspace");
         } else {
-            command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+            arguments.extend(PACKAGES.iter().flat_map(|package| ["--package", package]));
         }
-        let done = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
-        assert!(done.success(), "the programs are built");
-        // Test programs lie in `deps` beside the programs.
-        let deps = env::current_exe().unwrap();
-        let folder = deps.parent().and_then(Path::parent).unwrap();
-        folder.canonicalize().unwrap()
+        programs::build(&arguments)
     })
 }
 

@@ -1,11 +1,12 @@
 //! The cluster of a test program: two nodes of its own, or the one that `FERRULE_TEST_KUBECONFIG` names.
 
+use std::any::Any;
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Output, Stdio};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -57,17 +58,35 @@ pub fn alone() -> Alone {
 }
 
 fn cluster() -> &'static RwLock<Cluster> {
-    static CLUSTER: OnceLock<Option<RwLock<Cluster>>> = OnceLock::new();
+    static CLUSTER: OnceLock<Result<RwLock<Cluster>, String>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
-        // The first test tells why there is no cluster; the others need not wait for the same once more.
         let started = catch_unwind(|| {
             let cluster = Cluster::start();
             cluster.install(&[]);
             RwLock::new(cluster)
         });
-        started.ok()
+        started.map_err(|panic| first_line(&*panic))
     });
-    cluster.as_ref().expect("there is a cluster with a mesh")
+    match cluster {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            // The first test has told all there is to tell; the others name the cause, and need no trace to it.
+            eprintln!("no cluster with a mesh: {why}");
+            resume_unwind(Box::new(why.clone()))
+        }
+    }
+}
+
+/// What a panic said, in its first line.
+fn first_line(panic: &(dyn Any + Send)) -> String {
+    let said = match panic.downcast_ref::<String>() {
+        Some(said) => said.as_str(),
+        None => panic
+            .downcast_ref::<&str>()
+            .copied()
+            .unwrap_or("a panic without words"),
+    };
+    said.lines().next().unwrap_or_default().to_owned()
 }
 
 impl Cluster {

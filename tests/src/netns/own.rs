@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::Mesh;
+use crate::programs;
 
 /// Runs `test` in network, mount, process and IPC namespaces of its own, with an empty mesh. To be called by a
 /// `#[test]` function with a closure written there, and by nothing else in it: the function's name is how the test
@@ -84,23 +85,8 @@ pub fn proxy() -> &'static Path {
         if let Some(program) = variable(PROXY) {
             return PathBuf::from(program);
         }
-        let done = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "ferrule-proxy",
-                "--bin",
-                "ferrule-proxy",
-            ])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(done.success(), "the sidecar is built");
-        // Test programs lie in `deps` beside the programs.
-        let deps = env::current_exe().unwrap();
-        let folder = deps.parent().and_then(Path::parent).unwrap();
-        folder.join("ferrule-proxy").canonicalize().unwrap()
+        let folder = programs::build(&["--package", "ferrule-proxy", "--bin", "ferrule-proxy"]);
+        folder.join("ferrule-proxy")
     })
 }
 
