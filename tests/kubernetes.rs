@@ -6,6 +6,10 @@
 #[path = "kubernetes"]
 mod on_kubernetes {
     mod admission;
+    mod apps;
     mod control;
+    mod crash;
     mod running;
+    mod traffic;
+    mod wire;
 }

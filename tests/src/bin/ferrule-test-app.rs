@@ -41,10 +41,11 @@ fn main() -> ExitCode {
                 false
             }
         },
+        ["watch", target] => watch(target),
         ["load", target, rate] => load(target, rate.parse().unwrap()),
         _ => {
             eprintln!(
-                "usage: pause | done | serve NAME PORT | grpc PORT | ask HOST:PORT[/PATH] | load HOST:PORT RATE"
+                "usage: pause | done | serve NAME PORT | grpc PORT | ask HOST:PORT[/PATH] | watch HOST:PORT[/PATH] | load HOST:PORT RATE"
             );
             return ExitCode::from(64);
         }
@@ -167,6 +168,27 @@ fn ask(target: &str) -> io::Result<String> {
     }
 }
 
+/// Asks again and again, and notes when that begins to get an answer or ends to, in milliseconds of Unix time, until
+/// nobody reads it any more.
+fn watch(target: &str) -> bool {
+    let mut last = None;
+    loop {
+        let got = ask(target);
+        if last.replace(got.is_ok()) != Some(got.is_ok()) {
+            let word = got.map_or_else(|error| format!("no {error}"), |_| "yes".to_owned());
+            let noted = writeln!(
+                io::stdout(),
+                "{} {word}",
+                ferrule_tests::wait::unix_milliseconds()
+            );
+            if noted.is_err() {
+                return true;
+            }
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Asks `rate` times in a second until it is told to stop, then says how often that failed. Requests start on time,
 /// whatever became of those before them.
 fn load(target: &str, rate: u32) -> bool {
@@ -241,4 +263,5 @@ fn stopped() {
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
 const LEAVE: Duration = Duration::from_secs(3);

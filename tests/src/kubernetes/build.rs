@@ -16,10 +16,13 @@ pub fn prefix() -> String {
     variable("FERRULE_TEST_IMAGES").unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Where the programs lie.
+/// Where the programs lie: in the folder that `FERRULE_TEST_PROGRAMS` names, or where they are built now.
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        if let Some(folder) = variable("FERRULE_TEST_PROGRAMS") {
+            return folder.into();
+        }
         let mut arguments = vec!["--bins"];
         // Where all crates were built together, the same choice finds them built; any other has other features.
         if variable("FERRULE_TEST_WHOLE").is_some() {

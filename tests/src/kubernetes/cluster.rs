@@ -215,6 +215,18 @@ impl Cluster {
         Held(file)
     }
 
+    /// The node of the tests' own that a pod is on.
+    ///
+    /// # Panics
+    /// When it is on none.
+    pub fn node_of(&self, pod: &Value) -> &Node {
+        let name = &pod["spec"]["nodeName"];
+        let mut nodes = self.nodes().iter();
+        nodes
+            .find(|node| name == node.name.as_str())
+            .expect("the pod has a node")
+    }
+
     fn own(&self) -> &Own {
         self.own
             .as_ref()
@@ -289,6 +301,18 @@ impl Node {
             &["--net", "--mount", "--pid", "--ipc", "--uts", "--cgroup"],
             program.as_ref(),
         )
+    }
+
+    /// Sends a signal to the first process of a running container, by what the API server says of it.
+    ///
+    /// # Panics
+    /// When it does not run here.
+    pub fn signal(&self, container: &Value, signal: &str) {
+        let id = container["containerID"].as_str().unwrap();
+        let id = id.strip_prefix("containerd://").unwrap();
+        let mut ctr = self.inside("ctr");
+        ctr.args(["--namespace", "k8s.io", "tasks", "kill", "--signal", signal, id]);
+        said(&["ctr"], &finish(&mut ctr, ""));
     }
 
     fn entered(&self, kinds: &[&str], program: &OsStr) -> Command {

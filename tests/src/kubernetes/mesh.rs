@@ -18,17 +18,19 @@ impl Cluster {
     /// Installs the mesh, and waits until all of it is ready.
     pub fn install(&self, values: &[&str]) {
         self.apply(&self.manifests(values));
-        self.installed();
+        let other = values
+            .iter()
+            .any(|value| value.starts_with("capture=") && *value != "capture=cni");
+        self.wait_for(if other { &PARTS[..3] } else { &PARTS });
     }
 
-    /// Waits until all of the mesh is ready.
+    /// Waits until all of the mesh, with the CNI plugin, is ready.
     pub fn installed(&self) {
-        for (namespace, what) in [
-            ("ferrule-system", "statefulset/ferrule-ca"),
-            ("ferrule-system", "deployment/ferrule-directory"),
-            ("ferrule-system", "deployment/ferrule-injector"),
-            ("ferrule-cni", "daemonset/ferrule-cni"),
-        ] {
+        self.wait_for(&PARTS);
+    }
+
+    fn wait_for(&self, parts: &[(&str, &str)]) {
+        for (namespace, what) in parts {
             let done = self.try_kubectl(&[
                 "rollout",
                 "status",
@@ -45,3 +47,10 @@ impl Cluster {
         }
     }
 }
+
+const PARTS: [(&str, &str); 4] = [
+    ("ferrule-system", "statefulset/ferrule-ca"),
+    ("ferrule-system", "deployment/ferrule-directory"),
+    ("ferrule-system", "deployment/ferrule-injector"),
+    ("ferrule-cni", "daemonset/ferrule-cni"),
+];
