@@ -7,6 +7,7 @@
 mod on_kubernetes {
     mod admission;
     mod apps;
+    mod changes;
     mod control;
     mod crash;
     mod running;
