@@ -6,21 +6,37 @@ use std::process::Command;
 
 /// Builds programs as `cargo build` does with these arguments, and returns the folder that they are in.
 ///
+/// Where all tests are run (`FERRULE_TEST_WHOLE`), the programs were built with them, and are found so by the same
+/// choice alone: what tests ask of a dependency gives it other features than `cargo build` does.
+///
 /// # Panics
 /// When they cannot be built: the first line names cargo's first error, below are its last lines.
 pub fn build(arguments: &[&str]) -> PathBuf {
+    let arguments = if of_a_whole_run() {
+        vec!["test", "--no-run", "--workspace"]
+    } else {
+        [&["build"], arguments].concat()
+    };
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet"]).args(arguments);
+    command.args(&arguments).arg("--quiet");
     let done = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        let what = format!("cargo build {}: {}", arguments.join(" "), done.status);
+        let what = format!("cargo {}: {}", arguments.join(" "), done.status);
         panic!("{}", failure(&what, &said));
     }
     // Test programs lie in `deps` beside the programs.
     let deps = env::current_exe().unwrap();
     let folder = deps.parent().and_then(Path::parent).unwrap();
     folder.canonicalize().unwrap()
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "no setting of a program: what tests/run tells the tests"
+)]
+fn of_a_whole_run() -> bool {
+    env::var_os("FERRULE_TEST_WHOLE").is_some()
 }
 
 /// Why it failed in one line, and the end of what cargo said.

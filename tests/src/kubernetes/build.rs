@@ -24,12 +24,7 @@ pub(super) fn folder() -> &'static Path {
             return folder.into();
         }
         let mut arguments = vec!["--bins"];
-        // Where all crates were built together, the same choice finds them built; any other has other features.
-        if variable("FERRULE_TEST_WHOLE").is_some() {
-            arguments.push("--workspace");
-        } else {
-            arguments.extend(PACKAGES.iter().flat_map(|package| ["--package", package]));
-        }
+        arguments.extend(PACKAGES.iter().flat_map(|package| ["--package", package]));
         programs::build(&arguments)
     })
 }
