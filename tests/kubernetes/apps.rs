@@ -69,6 +69,23 @@ pub(super) fn rule(name: &str, from: &Value) -> Value {
     })
 }
 
+/// Waits until a sidecar of these pods tells of a connection that this account was allowed, in mutual TLS.
+pub(super) fn let_in_by_mutual_tls(namespace: &Namespace<'_>, app: &str, account: &str) {
+    let name = format!(
+        r#""src_id":"spiffe://test.local/ns/{}/sa/{account}""#,
+        namespace.name()
+    );
+    let selector = format!("--selector=app={app}");
+    let line = until("the server's sidecar tells of it", || {
+        let log = namespace.kubectl(&["logs", &selector, "--container", "ferrule-proxy", "--tail=-1"]);
+        log.lines().find(|line| line.contains(&name)).map(str::to_owned)
+    });
+    assert!(
+        line.contains(r#""tls":"mutual""#) && line.contains(r#""verdict":"allow""#),
+        "{line}"
+    );
+}
+
 /// Waits until a job of many pods has come to an end, and returns it.
 pub(super) fn ended(namespace: &Namespace<'_>, job: &str) -> Value {
     let limit = Instant::now() + Duration::from_secs(900);

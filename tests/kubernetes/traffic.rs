@@ -6,7 +6,7 @@ use ferrule_tests::kubernetes::{Namespace, pod, shared};
 use ferrule_tests::wait::{unix_milliseconds, until};
 use serde_json::json;
 
-use super::apps::{Watch, allow, client, deployment, rule, server};
+use super::apps::{Watch, allow, client, deployment, let_in_by_mutual_tls, rule, server};
 use super::wire::{Wire, in_clear};
 
 #[test]
@@ -35,21 +35,7 @@ fn a_label_and_one_rule_bring_mutual_tls_within_a_minute_and_no_clear_byte() {
     assert!(wire.holds(clear), "the record is one of these pods");
     assert!(!wire.holds(marker), "no clear byte of meshed pods");
 
-    let name = format!("spiffe://test.local/ns/{}/sa/client", shop.name());
-    let line = until("the server's sidecar tells of it", || {
-        let log = shop.kubectl(&[
-            "logs",
-            "--selector=app=web",
-            "--container",
-            "ferrule-proxy",
-            "--tail=-1",
-        ]);
-        log.lines().find(|line| line.contains(&name)).map(str::to_owned)
-    });
-    assert!(
-        line.contains(r#""tls":"mutual""#) && line.contains(r#""verdict":"allow""#),
-        "{line}"
-    );
+    let_in_by_mutual_tls(&shop, "web", "client");
 }
 
 #[test]
