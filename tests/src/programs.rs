@@ -13,7 +13,7 @@ use std::process::Command;
 /// When they cannot be built: the first line names cargo's first error, below are its last lines.
 pub fn build(arguments: &[&str]) -> PathBuf {
     let arguments = if of_a_whole_run() {
-        vec!["test", "--no-run", "--workspace"]
+        vec!["build", "--workspace", "--bins", "--tests"]
     } else {
         [&["build"], arguments].concat()
     };
