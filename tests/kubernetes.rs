@@ -11,7 +11,9 @@ mod on_kubernetes {
     mod control;
     mod crash;
     mod outages;
+    mod rolling;
     mod running;
     mod traffic;
+    mod webhook;
     mod wire;
 }

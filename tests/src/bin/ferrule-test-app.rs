@@ -264,4 +264,4 @@ const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
-const LEAVE: Duration = Duration::from_secs(3);
+const LEAVE: Duration = Duration::from_secs(5);
