@@ -106,19 +106,19 @@ impl Model {
     /// Takes news in, and says what they touched.
     pub fn apply(&mut self, news: News) -> Touched {
         let mut touched = Touched::default();
-        let mut namespaces = BTreeSet::new();
+        let mut stale = Stale::default();
         let changes = match news {
             News::Changes(changes) => changes,
             News::Everything(stack) => self.difference(stack),
         };
         for change in changes {
             match change {
-                Change::Workload(workload) => self.set_workload(workload, &mut namespaces, &mut touched),
+                Change::Workload(workload) => self.set_workload(workload, &mut stale, &mut touched),
                 Change::NoWorkload(namespace, name) => {
-                    self.remove_workload(&(namespace, name), &mut namespaces, &mut touched);
+                    self.remove_workload(&(namespace, name), &mut stale, &mut touched);
                 }
-                Change::Service(service) => self.set_service(service, &mut namespaces),
-                Change::NoService(name) => self.remove_service(&name, &mut namespaces, &mut touched),
+                Change::Service(service) => self.set_service(service, &mut stale),
+                Change::NoService(name) => self.remove_service(&name, &mut stale, &mut touched),
                 Change::Rule(written) => self.set_rule(written, &mut touched),
                 Change::NoRule(policy) => {
                     let name = Name::from(rule::name(&policy));
@@ -128,18 +128,18 @@ impl Model {
                 }
             }
         }
-        for namespace in namespaces {
-            self.join(&namespace, &mut touched);
-        }
+        self.join(stale, &mut touched);
         touched
     }
 
     /// Takes in which certificates proxies have shown by `now`, and says which resources change by that.
     pub fn note_leaves(&mut self, shown: Vec<Shown>, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
-        for namespace in self.leaves.note(shown, now) {
-            self.join(&namespace, &mut touched);
-        }
+        let stale = Stale {
+            workloads: self.leaves.note(shown, now),
+            services: BTreeSet::new(),
+        };
+        self.join(stale, &mut touched);
         touched
     }
 
@@ -172,41 +172,31 @@ impl Model {
         changes
     }
 
-    fn set_workload(
-        &mut self,
-        workload: WorkloadDocument,
-        namespaces: &mut BTreeSet<String>,
-        touched: &mut Touched,
-    ) {
+    fn set_workload(&mut self, workload: WorkloadDocument, stale: &mut Stale, touched: &mut Touched) {
         let key = (workload.namespace.clone(), workload.name.clone());
         if self.workloads.get(&key).is_some_and(|held| **held == workload) {
             return;
         }
         if let Some(old) = self.workloads.get(&key).cloned() {
-            self.unclaim(&key, &old, namespaces);
+            self.unclaim(&key, &old, stale);
         }
         for ip in &workload.addresses {
             let claim = Arc::make_mut(self.claims.entry(*ip).or_default());
             claim.insert(key.clone());
             // Whoever else claims it lives there no more.
-            namespaces.extend(claim.iter().map(|(namespace, _)| namespace.clone()));
+            stale.workloads.extend(claim.iter().cloned());
         }
-        namespaces.insert(key.0.clone());
+        stale.workloads.insert(key.clone());
         self.workloads.insert(key.clone(), Arc::new(workload));
         touched.workloads.insert(key);
     }
 
-    fn remove_workload(
-        &mut self,
-        key: &WorkloadKey,
-        namespaces: &mut BTreeSet<String>,
-        touched: &mut Touched,
-    ) {
+    fn remove_workload(&mut self, key: &WorkloadKey, stale: &mut Stale, touched: &mut Touched) {
         let Some(old) = self.workloads.remove(key) else {
             return;
         };
-        self.unclaim(key, &old, namespaces);
-        namespaces.insert(key.0.clone());
+        self.unclaim(key, &old, stale);
+        self.stand_behind(key, &BTreeSet::new(), touched);
         touched.workloads.insert(key.clone());
         let name = Name::from(address::workload_name(&key.0, &key.1, &self.trust_domain));
         if self.addresses.remove(&name).is_some() {
@@ -214,21 +204,21 @@ impl Model {
         }
     }
 
-    fn unclaim(&mut self, key: &WorkloadKey, old: &WorkloadDocument, namespaces: &mut BTreeSet<String>) {
+    fn unclaim(&mut self, key: &WorkloadKey, old: &WorkloadDocument, stale: &mut Stale) {
         for ip in &old.addresses {
             let Some(claim) = self.claims.get_mut(ip) else {
                 continue;
             };
             let claim = Arc::make_mut(claim);
             claim.remove(key);
-            namespaces.extend(claim.iter().map(|(namespace, _)| namespace.clone()));
+            stale.workloads.extend(claim.iter().cloned());
             if claim.is_empty() {
                 self.claims.remove(ip);
             }
         }
     }
 
-    fn set_service(&mut self, service: ServiceDocument, namespaces: &mut BTreeSet<String>) {
+    fn set_service(&mut self, service: ServiceDocument, stale: &mut Stale) {
         if self
             .services
             .get(&service.name)
@@ -243,22 +233,19 @@ impl Model {
         for ip in &service.addresses {
             Arc::make_mut(self.service_claims.entry(*ip).or_default()).insert(name.clone());
         }
-        namespaces.insert(name.namespace.to_string());
+        stale.services.insert(name.clone());
         self.services.insert(name, Arc::new(service));
     }
 
-    fn remove_service(
-        &mut self,
-        name: &ServiceName,
-        namespaces: &mut BTreeSet<String>,
-        touched: &mut Touched,
-    ) {
+    fn remove_service(&mut self, name: &ServiceName, stale: &mut Stale, touched: &mut Touched) {
         let Some(old) = self.services.remove(name) else {
             return;
         };
         self.unclaim_service(&old);
-        self.members.remove(name);
-        namespaces.insert(name.namespace.to_string());
+        let members = self.members.remove(name);
+        stale
+            .workloads
+            .extend(members.iter().flat_map(|members| members.iter()).cloned());
         let name = Name::from(address::service_name(name));
         if self.addresses.remove(&name).is_some() {
             touched.addresses.insert(name);
@@ -293,52 +280,53 @@ impl Model {
         }
     }
 
-    /// Joins what lives in one namespace anew.
-    fn join(&mut self, namespace: &str, touched: &mut Touched) {
-        let first = ServiceName {
-            namespace: namespace.into(),
-            name: "".into(),
-        };
-        let services: Vec<Arc<ServiceDocument>> = self
-            .services
-            .range(first..)
-            .map(|(_, service)| service)
-            .take_while(|service| *service.name.namespace == *namespace)
-            .cloned()
-            .collect();
-        let workloads: Vec<Arc<WorkloadDocument>> = self
-            .workloads
-            .range((namespace.to_owned(), String::new())..)
-            .map(|(_, workload)| workload)
-            .take_while(|workload| workload.namespace == namespace)
-            .cloned()
-            .collect();
-        let mut members: BTreeMap<&ServiceName, BTreeSet<WorkloadKey>> = services
-            .iter()
-            .map(|service| (&service.name, BTreeSet::new()))
-            .collect();
-        for workload in &workloads {
+    /// Joins anew what may be joined otherwise now.
+    fn join(&mut self, mut stale: Stale, touched: &mut Touched) {
+        for name in std::mem::take(&mut stale.services) {
+            let Some(service) = self.services.get(&name).cloned() else {
+                continue;
+            };
+            // Those who were behind it, and those who are now.
+            if let Some(members) = self.members.get(&name) {
+                stale.workloads.extend(members.iter().cloned());
+            } else {
+                self.members.insert(name, Arc::default());
+            }
+            let near = near(&self.workloads, &service.name.namespace);
+            let behind = near.filter(|(_, workload)| !service.leads_to(workload).is_empty());
+            stale.workloads.extend(behind.map(|(key, _)| key.clone()));
+            // Whom it concerns depends on who is behind it, which the workloads say.
+            self.put(Joined::Service(JoinedService::from(service.as_ref())), touched);
+        }
+        for key in &stale.workloads {
+            let Some(workload) = self.workloads.get(key).cloned() else {
+                continue;
+            };
             let claimed = workload.addresses.iter();
             let contested = claimed.filter(|ip| self.claims.get(*ip).is_some_and(|claim| claim.len() > 1));
             let contested: HashSet<IpAddr> = contested.copied().collect();
-            let mut joined = join_workload(workload, services.iter().map(AsRef::as_ref), &contested);
-            joined.leaf_end = self.leaves.end_of(workload);
-            for (service, _) in &joined.behind {
-                if let Some(members) = members.get_mut(service) {
-                    members.insert((workload.namespace.clone(), workload.name.clone()));
-                }
-            }
+            let services = services_of(&self.services, &key.0).map(|(_, service)| service.as_ref());
+            let mut joined = join_workload(&workload, services, &contested);
+            joined.leaf_end = self.leaves.end_of(&workload);
+            let behind = joined.behind.iter().map(|(service, _)| service.clone());
+            self.stand_behind(key, &behind.collect(), touched);
             self.put(Joined::Workload(joined), touched);
         }
-        for service in &services {
-            self.put(Joined::Service(JoinedService::from(service.as_ref())), touched);
-        }
-        for (service, members) in members {
-            if self.members.get(service).is_none_or(|held| **held != members) {
-                // Whom it concerns depends on who is behind it.
-                touched.addresses.insert(address::service_name(service).into());
-                self.members.insert(service.clone(), Arc::new(members));
+    }
+
+    /// Notes that a workload is behind these services and no others.
+    fn stand_behind(&mut self, key: &WorkloadKey, behind: &BTreeSet<ServiceName>, touched: &mut Touched) {
+        for (name, _) in services_of(&self.services, &key.0) {
+            let members = self.members.entry(name.clone()).or_default();
+            if members.contains(key) == behind.contains(name) {
+                continue;
             }
+            let members = Arc::make_mut(members);
+            if !members.remove(key) {
+                members.insert(key.clone());
+            }
+            // Whom it concerns depends on who is behind it.
+            touched.addresses.insert(address::service_name(name).into());
         }
     }
 
@@ -440,6 +428,37 @@ impl Model {
             found.insert(name.clone(), address.resource.version());
         }
     }
+}
+
+/// What has to be joined anew.
+#[derive(Debug, Default)]
+struct Stale {
+    workloads: BTreeSet<WorkloadKey>,
+    services: BTreeSet<ServiceName>,
+}
+
+/// The workloads of a namespace.
+fn near<'m>(
+    workloads: &'m BTreeMap<WorkloadKey, Arc<WorkloadDocument>>,
+    namespace: &'m str,
+) -> impl Iterator<Item = (&'m WorkloadKey, &'m Arc<WorkloadDocument>)> {
+    workloads
+        .range((namespace.to_owned(), String::new())..)
+        .take_while(move |(key, _)| key.0 == namespace)
+}
+
+/// The services of a namespace.
+fn services_of<'m>(
+    services: &'m BTreeMap<ServiceName, Arc<ServiceDocument>>,
+    namespace: &'m str,
+) -> impl Iterator<Item = (&'m ServiceName, &'m Arc<ServiceDocument>)> {
+    let first = ServiceName {
+        namespace: namespace.into(),
+        name: "".into(),
+    };
+    services
+        .range(first..)
+        .take_while(move |(name, _)| *name.namespace == *namespace)
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ use crate::acks::Shown;
 pub(super) struct Leaves(Arc<HashMap<WorkloadKey, (SpiffeId, Timestamp)>>);
 
 impl Leaves {
-    /// Takes in what was shown, forgets what has ended by `now`, and names the namespaces in which something is later
-    /// than it was. What has ended changes nothing by itself.
-    pub(super) fn note(&mut self, shown: Vec<Shown>, now: Timestamp) -> BTreeSet<String> {
-        let mut namespaces = BTreeSet::new();
+    /// Takes in what was shown, forgets what has ended by `now`, and names the workloads whose end is later than it
+    /// was. What has ended changes nothing by itself.
+    pub(super) fn note(&mut self, shown: Vec<Shown>, now: Timestamp) -> BTreeSet<WorkloadKey> {
+        let mut later = BTreeSet::new();
         if shown.is_empty() {
-            return namespaces;
+            return later;
         }
         let held = Arc::make_mut(&mut self.0);
         held.retain(|_, (_, end)| *end >= now);
@@ -39,11 +39,11 @@ impl Leaves {
                 .get(&key)
                 .is_none_or(|(held_id, end)| *held_id != id || *end < not_after);
             if is_later && not_after >= now {
-                namespaces.insert(key.0.clone());
+                later.insert(key.clone());
                 held.insert(key, (id, not_after));
             }
         }
-        namespaces
+        later
     }
 
     /// When the newest certificate ends that the proxy of `workload` has shown.
