@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod pods;
 pub mod policies;
+mod server;
 pub mod services;
 mod watching;
 
@@ -23,10 +24,11 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta
 use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::cluster::{Cluster, Event};
 use self::policies::{GROUP, KINDS, Stored};
+use self::server::{Failure, Server};
 use self::watching::watch;
 use super::{News, Source, Teller};
 
@@ -158,6 +160,7 @@ impl Source for Kubernetes {
             cluster: Cluster::new(KINDS.map(|(kind, _)| kind)),
             teller,
             troubles: BTreeMap::new(),
+            server: Server::default(),
             has_begun: false,
             said: Vec::new(),
         };
@@ -174,7 +177,7 @@ impl Source for Kubernetes {
                     }
                     follower.tell().await;
                 }
-                _ = tick.tick() => {}
+                _ = tick.tick() => follower.server.look(&client).await,
             }
             follower.complain();
         }
@@ -187,6 +190,8 @@ struct Follower {
     teller: Teller,
     /// The kinds whose watches failed, when last, and why.
     troubles: BTreeMap<&'static str, (Instant, String)>,
+    /// Whether the API server answers at all.
+    server: Server,
     has_begun: bool,
     /// What was complained of last.
     said: Vec<String>,
@@ -201,8 +206,16 @@ impl Follower {
                 }
                 self.cluster.take(event);
             }
-            Err(error) => {
-                let why = Chain(&error).to_string();
+            Err(error) => self.fail(kind, &error),
+        }
+    }
+
+    fn fail(&mut self, kind: &'static str, error: &watcher::Error) {
+        match Failure::of(error) {
+            Failure::Away => self.server.failed(error),
+            Failure::Cut => debug!(kind, error = %Chain(error), "a watch was cut off"),
+            Failure::OfKind => {
+                let why = Chain(error).to_string();
                 warn!(
                     kind,
                     error = why,
@@ -237,6 +250,7 @@ impl Follower {
     fn complain(&mut self) {
         self.troubles.retain(|_, (since, _)| since.elapsed() < FORGIVEN);
         let mut faults = self.cluster.faults();
+        faults.extend(self.server.fault());
         let troubles = self.troubles.iter();
         faults.extend(troubles.map(|(kind, (_, why))| format!("{kind} cannot be watched: {why}")));
         if faults != self.said {

@@ -84,7 +84,8 @@ impl Backoff for Pause {
 /// A watch is begun anew after so long, so that a connection that died in silence is noticed.
 const WATCH_SECONDS: u32 = 240;
 const SHORTEST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+/// The longest time between two attempts.
+pub(super) const LONGEST: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;
