@@ -92,9 +92,10 @@ async fn look(
 fn print(arguments: &Check, looked: &Looked, context: &Context) -> Result<(), Failure> {
     let guidance = arguments.guidance.then(|| guidance::judged(looked));
     if context.is_json() {
-        let findings: Vec<_> = looked.findings.iter().map(Finding::to_json).collect();
+        let [findings, warnings] = [&looked.findings, &looked.warnings]
+            .map(|all| all.iter().map(Finding::to_json).collect::<Vec<_>>());
         return context.printer.json(&json!({
-            "findings": findings, "unseen": looked.unseen, "checks": looked.checks, "guidance": guidance,
+            "findings": findings, "warnings": warnings, "unseen": looked.unseen, "checks": looked.checks, "guidance": guidance,
         }));
     }
     if let Some(guidance) = &guidance {
@@ -105,8 +106,13 @@ fn print(arguments: &Check, looked: &Looked, context: &Context) -> Result<(), Fa
         context.printer.table(&table)?;
         context.printer.line("")?;
     }
-    for finding in &looked.findings {
-        let word = context.printer.paint(Tone::Bad, finding.kind.word());
+    let wrong = looked.findings.iter().map(|finding| (Tone::Bad, "", finding));
+    let warnings = looked.warnings.iter();
+    let warnings = warnings.map(|warning| (Tone::Doubtful, "warning: ", warning));
+    for (tone, before, finding) in wrong.chain(warnings) {
+        let word = context
+            .printer
+            .paint(tone, &format!("{before}{}", finding.kind.word()));
         context
             .printer
             .line(&format!("{word}: {}: {}", finding.place, finding.what))?;
@@ -126,11 +132,16 @@ fn print(arguments: &Check, looked: &Looked, context: &Context) -> Result<(), Fa
             .filter(|finding| finding.kind == *kind)
             .count()
     };
-    let found: Vec<String> = Kind::ALL
+    let mut found: Vec<String> = Kind::ALL
         .iter()
         .filter(|kind| count(kind) > 0)
         .map(|kind| format!("{} {}", count(kind), kind.word()))
         .collect();
+    match looked.warnings.len() {
+        0 => {}
+        1 => found.push("1 warning".to_owned()),
+        more => found.push(format!("{more} warnings")),
+    }
     context.printer.tell(&if found.is_empty() {
         format!("{} checks, nothing found", looked.checks)
     } else {

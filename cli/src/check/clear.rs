@@ -69,6 +69,10 @@ pub(super) async fn reachable(running: &Running, picture: &Picture, looked: &mut
                 let at = SocketAddr::new(*address, port);
                 match answer(caller, called, at, picture).await {
                     Ok(None) => looked.check(None),
+                    // A sidecar that nothing leads to by force is all that is to be had here.
+                    Ok(Some(how)) if is_uncaptured(called, port) => {
+                        looked.warn(listener(called, port, at, how, picture));
+                    }
                     Ok(Some(how)) => looked.check(Some(listener(called, port, at, how, picture))),
                     Err(error) => {
                         looked.unseen(&format!("{} from {}", called.title(), caller.title()), &error);
@@ -118,6 +122,11 @@ fn is_closed(called: &RunningWorkload, port: u16, picture: &Picture) -> bool {
     judge_port(&picture.policy, &selected(called), port).is_some_and(|verdict| !verdict.is_allowed())
 }
 
+/// Whether the application itself listens at that port, beside its sidecar, because nothing is captured.
+fn is_uncaptured(called: &RunningWorkload, port: u16) -> bool {
+    called.doors.contains_key(&port)
+}
+
 fn selected(workload: &RunningWorkload) -> Workload<'_> {
     Workload {
         namespace: &workload.namespace,
@@ -133,7 +142,7 @@ fn listener(
     how: &'static str,
     picture: &Picture,
 ) -> Finding {
-    let next = if called.doors.contains_key(&port) {
+    let next = if is_uncaptured(called, port) {
         "nothing is captured here, so programs of this machine pass the sidecar by; ferrule up --capture transparent \
          says what capture lacks"
     } else if picture.policy.inbound_mode(&selected(called), port) == Mode::Permissive {

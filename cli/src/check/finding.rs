@@ -9,6 +9,8 @@ pub(super) struct Looked {
     pub(super) checks: usize,
     /// What is wrong.
     pub(super) findings: Vec<Finding>,
+    /// What is no better, and cannot be on this machine.
+    pub(super) warnings: Vec<Finding>,
     /// What could not be looked at, and why.
     pub(super) unseen: Vec<String>,
 }
@@ -74,13 +76,25 @@ impl Looked {
         self.findings.extend(found);
     }
 
+    /// Counts a check that found what this machine does not allow to be better: to be told, but no failure, which would
+    /// hide those that somebody can mend.
+    pub(super) fn warn(&mut self, found: Finding) {
+        self.checks += 1;
+        self.warnings.push(found);
+    }
+
     /// Notes what could not be looked at.
     pub(super) fn unseen(&mut self, what: &str, why: &str) {
         self.unseen.push(format!("{what}: {why}"));
     }
 
-    /// Whether something of that kind was found.
+    /// Whether something of that kind is wrong.
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.findings.iter().any(|finding| finding.kind == kind)
+    }
+
+    /// Whether something of that kind cannot be better on this machine.
+    pub(super) fn is_warned(&self, kind: Kind) -> bool {
+        self.warnings.iter().any(|warning| warning.kind == kind)
     }
 }

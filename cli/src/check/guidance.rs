@@ -23,6 +23,8 @@ pub(super) fn judged(looked: &Looked) -> Vec<Judged> {
             asks: control.asks,
             state: if control.broken_by.iter().any(|kind| looked.has(*kind)) {
                 "broken"
+            } else if control.broken_by.iter().any(|kind| looked.is_warned(*kind)) {
+                "limited"
             } else if !looked.unseen.is_empty() {
                 "unsure"
             } else {
@@ -37,7 +39,7 @@ impl Judged {
     pub(super) fn row(&self) -> [Cell; 4] {
         let tone = match self.state {
             "met" => Tone::Good,
-            "unsure" => Tone::Doubtful,
+            "unsure" | "limited" => Tone::Doubtful,
             _ => Tone::Bad,
         };
         [

@@ -69,13 +69,40 @@ fn a_bundle_that_does_not_follow_is_found() {
 }
 
 #[test]
-fn where_nothing_is_captured_the_way_past_the_sidecar_is_found() {
-    let (mut mesh, _) = start("past.example", "explicit");
+fn where_nothing_is_captured_the_way_past_the_sidecar_is_a_warning() {
+    let (mut mesh, text) = start("past.example", "explicit");
     let hand = Hand::new(&mesh, "past.example");
-    let found = hand.found();
-    assert_eq!(found.kinds(), [("plaintext-listener", "store.shop")]);
-    let next = found.next("plaintext-listener", "store.shop").unwrap();
+    assert_eq!(hand.found().kinds(), []);
+    let (code, told) = hand.json(&["check", "--guidance"]);
+    assert_eq!(code, 0, "{told:#}");
+    let warnings = told["warnings"].as_array().unwrap();
+    let [warning] = &warnings[..] else {
+        panic!("{told:#}")
+    };
+    assert_eq!(warning["kind"], "plaintext-listener");
+    assert_eq!(warning["place"], "store.shop");
+    let next = warning["next"].as_str().unwrap();
     assert!(next.contains("nothing is captured here"), "{next}");
+    assert_eq!(told["guidance"][0]["control"], "encryption");
+    assert_eq!(told["guidance"][0]["state"], "limited", "{told:#}");
+    let ended = hand.run(&["check"]);
+    assert!(
+        ended.out.contains("warning: plaintext-listener: store.shop:"),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("1 warning"), "{ended:?}");
+    // What can be mended is a failure here as anywhere.
+    let rule = "---\napiVersion: ferrule.dev/v1alpha1\nkind: MeshPolicy\nmetadata: { namespace: shop, name: trial }\n\
+                spec:\n  workloads: { labels: { app: store } }\n  mode: permissive\n";
+    let file = mesh.folder.path().join("mesh.yaml");
+    fs::write(&file, text.clone() + rule).unwrap();
+    hand.until_found("permissive", "store.shop");
+    assert_eq!(hand.run(&["check"]).code, 1);
+    fs::write(&file, text).unwrap();
+    wait(
+        || hand.found().kinds().is_empty(),
+        || format!("{:?}", hand.found().kinds()),
+    );
     // The sidecar's own listener is as it should be.
     let (_, told) = hand.json(&["verify", "idle", "store"]);
     assert_eq!(told[0]["plaintext"]["outcome"], "refused", "{told:#}");
@@ -111,7 +138,7 @@ fn clocks_that_are_off_by_two_minutes_are_found() {
     // This machine's own.
     for (offset, word) in [("+130s", "ahead of"), ("-130s", "behind")] {
         let found = hand.found_by(&["faketime", "-f", offset], &[]);
-        assert_eq!(found.beside_capture(), [("clock", "this machine")]);
+        assert_eq!(found.kinds(), [("clock", "this machine")]);
         assert!(found.says(&format!("s {word} the CA's")));
         assert!(
             found
@@ -204,7 +231,7 @@ fn a_root_that_ends_soon_is_found_before_it_does() {
     mesh.wait_for("all 2 are up");
     let hand = Hand::new(&mesh, "ends.example");
     let found = hand.found();
-    let kinds = found.beside_capture();
+    let kinds = found.kinds();
     assert!(
         !kinds.is_empty() && kinds.iter().all(|(kind, _)| *kind == "certificate-ends"),
         "{kinds:?}"

@@ -189,13 +189,6 @@ impl Found {
             .collect()
     }
 
-    /// The kinds and places, without what is so wherever nothing is captured: that sidecars can be passed by.
-    pub(crate) fn beside_capture(&self) -> Vec<(&str, &str)> {
-        let mut kinds = self.kinds();
-        kinds.retain(|(kind, _)| *kind != "plaintext-listener");
-        kinds
-    }
-
     /// The next step where that was found.
     pub(crate) fn next(&self, kind: &str, place: &str) -> Option<String> {
         self.0
