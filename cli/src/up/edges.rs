@@ -277,6 +277,8 @@ fn is_account_of_record(line: &Line) -> bool {
 /// The verdict of the rules; where they were not asked, what went wrong.
 fn verdict(line: &Line) -> &str {
     match (line.verdict.as_str(), line.reason.as_str()) {
+        // Nobody let it through, whatever the column before says of its bytes.
+        ("none", "plaintext") => "refused",
         ("none", reason) => reason,
         ("allow" | "audit", reason @ ("unreachable" | "not_ready" | "busy")) => reason,
         (verdict, _) => verdict,

@@ -81,7 +81,7 @@ fn whoever_shows_no_identity_is_named_by_its_address() {
         .unwrap();
     assert_eq!(
         (edge.who.as_str(), edge.verdict.as_str()),
-        ("10.213.0.99", "plaintext")
+        ("10.213.0.99", "refused")
     );
     let foreign = "spiffe://other.example/ns/shop/sa/web";
     let edge = edges
