@@ -27,8 +27,10 @@ pub(super) fn redirect(hub: &[IpAddr]) -> RedirectPlan {
 
 /// Makes one workload's network, in namespaces that nobody else uses.
 pub(super) fn run() -> Result<(), ProbeError> {
-    if Tool::installed()? != Tool::Nft {
-        return Err(ApplyError::NoTool.into());
+    match Tool::installed() {
+        Ok(Tool::Nft) => {}
+        Ok(_) | Err(ApplyError::NoTool) => return Err(ProbeError::NoNft),
+        Err(error) => return Err(error.into()),
     }
     let hub = [IpAddr::from(Ipv4Addr::new(10, 213, 0, 1))];
     let workload = [IpAddr::from(Ipv4Addr::new(10, 213, 0, 16))];
@@ -103,6 +105,9 @@ fn remedy(said: &str) -> Option<String> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
     /// The tool is missing.
+    #[error("nft is not installed")]
+    NoNft,
+    /// The tool does not answer.
     #[error(transparent)]
     Tool(#[from] ApplyError),
     /// The kernel refuses.

@@ -78,7 +78,7 @@ fn without_nft_there_are_explicit_listeners_and_one_line() {
         "-",
     ]);
     assert!(
-        notice.ends_with("to capture connections, install the package nftables"),
+        notice.ends_with(": nft is not installed; to capture connections, install the package nftables"),
         "{notice}"
     );
 }
@@ -91,6 +91,29 @@ fn an_application_that_listens_on_loopback_alone_is_told_of() {
     let line = mesh.wait_for("store.shop is not ready: for port 9000 somebody listens at 127.0.0.1 alone");
     assert!(line.contains("the one that HOST names"), "{line}");
     assert!(!mesh.text().contains("store.shop is ready"), "{}", mesh.text());
+    assert_eq!(mesh.stop().code(), Some(0));
+    mesh.leaves_nothing();
+}
+
+#[test]
+fn a_published_port_of_the_same_number_is_not_taken_for_the_application() {
+    let port = free_port();
+    let text = super::mesh::head("same.example")
+        + &format!(
+            "- {{ name: quiet, namespace: shop, run: [sleep, '1000'], ports: [{port}], publish: [{port}] }}\n"
+        )
+        + "- { name: clock, namespace: shop, run: [sleep, '1'], restart: always }\n";
+    let mut mesh = Mesh::start(&text, "explicit");
+    // Many looks of the one later.
+    wait(
+        || mesh.text().matches("clock.shop has ended").count() > 2,
+        || mesh.text(),
+    );
+    assert!(
+        !mesh.text().contains("quiet.shop is not ready"),
+        "{}",
+        mesh.text()
+    );
     assert_eq!(mesh.stop().code(), Some(0));
     mesh.leaves_nothing();
 }

@@ -130,7 +130,7 @@ impl Application {
             count: mesh.ready.get(self.workload),
             counted: false,
         };
-        let watching = self.watch(workload, unit, said, readiness);
+        let watching = self.watch(mesh, workload, unit, said, readiness);
         let life = tokio::select! {
             never = watching => match never {},
             status = child.wait() => {
@@ -148,6 +148,7 @@ impl Application {
     /// Says when it becomes ready, and when it is not any more.
     async fn watch(
         &self,
+        mesh: &Mesh,
         workload: &WorkloadPlan,
         unit: &Unit,
         said: Option<Lines<BufReader<ChildStdout>>>,
@@ -169,7 +170,7 @@ impl Application {
         } else if matches!(started, Ok(Some(_))) {
             let mut is_told = false;
             loop {
-                match self.listens(&workload.ports) {
+                match self.listens(mesh, &workload.ports) {
                     Listens::Everywhere => break,
                     Listens::Nowhere => {}
                     Listens::OnLoopback(port, at) if !is_told => {
@@ -192,7 +193,7 @@ impl Application {
     }
 
     /// Where somebody listens on all `ports`. Nobody connects to find out: that would be a call to the application.
-    fn listens(&self, ports: &[u16]) -> Listens {
+    fn listens(&self, mesh: &Mesh, ports: &[u16]) -> Listens {
         let found = match &self.space {
             Some(space) => space.listening().ok(),
             None => space::listening().ok(),
@@ -203,8 +204,11 @@ impl Application {
             // Where nothing is captured, the copies' own addresses are within loopback, too.
             let own = |ip: IpAddr| ip.is_unspecified() || self.replica.addresses.contains(&ip);
             if !at().any(own) {
-                // Others of loopback are other meshes'.
+                // Other addresses of loopback are other meshes'; our own published ports are there, too, where nothing is captured.
+                let mut published = mesh.plan.publishers.iter().flat_map(|publisher| &publisher.ports);
+                let is_ours = self.space.is_none() && published.any(|published| published.at == *port);
                 let private = at()
+                    .filter(|_| !is_ours)
                     .find(|ip| [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(ip));
                 return private.map_or(Listens::Nowhere, |ip| Listens::OnLoopback(*port, ip));
             }
