@@ -171,11 +171,10 @@ fn a_replica_that_is_killed_fails_no_call_but_those_that_it_had_begun() {
     });
 }
 
-// A call costs at most one attempt more; what it had begun goes on when it goes on itself. What fails are calls that were
-// handed to it over a connection that was kept from a call before: one for each such connection, and no more.
+// A call costs at most one attempt more; what it had begun goes on when it goes on itself.
 #[test]
 #[ignore = "needs root or user namespaces, and nft: tests/run"]
-fn a_replica_that_hangs_fails_a_call_for_each_kept_connection_at_most_and_none_waits_for_long() {
+fn a_replica_that_hangs_fails_no_call_and_none_waits_for_long() {
     alone(|mesh| {
         let mut service = Service::start(mesh);
         let (calls, failing, back) = fails_and_heals(
@@ -185,7 +184,7 @@ fn a_replica_that_hangs_fails_a_call_for_each_kept_connection_at_most_and_none_w
             |sidecar| sidecar.process().signal(Signal::CONT),
         );
         say("hanging", &calls, failing, back);
-        assert!(failed(&calls).len() <= CALLERS, "{:?}", failed(&calls));
+        assert!(failed(&calls).is_empty(), "{:?}", failed(&calls));
         let after = calls.iter().filter(|call| call.began >= failing);
         let slowest = after.map(|call| call.took).max().unwrap();
         // One attempt of a second, and what a loaded machine adds.

@@ -48,9 +48,9 @@ pub async fn open(
     }
 }
 
-/// As [`open`], for the application at `inner`: what it says before the stream is taken goes along, and is noted in
-/// `early`. What is there already travels with the opening itself, if `is_fresh`: then the other side is not likely to
-/// have gone unnoticed, so that the bytes would be lost with it.
+/// As [`open`], for the application at `inner`. If `tells`, what it says before the stream is taken goes along, what is
+/// there already with the opening itself, and is noted in `early`; otherwise nothing of it is sent before, so that
+/// the stream may be opened elsewhere whatever becomes of this.
 ///
 /// # Errors
 /// As there, and when the application goes away.
@@ -60,7 +60,7 @@ pub async fn open_for(
     tcp: &mut TcpStream,
     channel: &mut Channel,
     arrived: Arrived,
-    is_fresh: bool,
+    tells: bool,
     limit: Duration,
 ) -> Result<Arrived, OpenError> {
     if channel.opening() == Opening::Open {
@@ -70,13 +70,13 @@ pub async fn open_for(
         return Ok(arrived);
     }
     unsaid(&arrived)?;
-    if is_fresh {
+    if tells {
         early.read(inner).await?;
     }
     let mut sealed = Buffer::lent();
-    let first = if is_fresh { early.first() } else { First::default() };
+    let first = if tells { early.first() } else { First::default() };
     channel.open(first, &mut sealed).map_err(ChannelError::Tls)?;
-    early.told(is_fresh);
+    early.told(tells);
     send(tcp, channel, sealed, limit).await?;
     let waiting = async {
         loop {
@@ -88,7 +88,7 @@ pub async fn open_for(
                         return Ok(answer);
                     }
                 }
-                more = early.more(inner), if is_fresh => {
+                more = early.more(inner), if tells => {
                     let mut sealed = Buffer::lent();
                     channel.go_on(more?, &mut sealed).map_err(ChannelError::Tls)?;
                     send(tcp, channel, sealed, limit).await?;

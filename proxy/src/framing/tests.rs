@@ -230,15 +230,15 @@ async fn what_nobody_took_is_said_again_and_to_a_quiet_connection_only_once_it_i
     client.write_all(b"once").await.unwrap();
     inner.readable().await.unwrap();
     let mut early = Early::default();
-    for is_fresh in [true, false] {
+    for tells in [true, false] {
         let (mut near, mut far) = sides().await;
         let Side { tcp, channel } = &mut near;
         let none = Arrived::default();
-        let opening = exchange::open_for(&mut inner, &mut early, tcp, channel, none, is_fresh, LIMIT);
+        let opening = exchange::open_for(&mut inner, &mut early, tcp, channel, none, tells, LIMIT);
         let refusing = async {
             let arrived = far.next().await.unwrap();
-            assert_eq!(arrived.text.is_empty(), !is_fresh);
-            if is_fresh {
+            assert_eq!(arrived.text.is_empty(), !tells);
+            if tells {
                 // It left in place of an answer.
                 exchange::part_at_once(&far.tcp, &mut far.channel);
             } else {
@@ -247,7 +247,7 @@ async fn what_nobody_took_is_said_again_and_to_a_quiet_connection_only_once_it_i
             }
         };
         let (opened, ()) = tokio::join!(opening, refusing);
-        if is_fresh {
+        if tells {
             let error = opened.unwrap_err();
             assert!(matches!(error, OpenError::Left));
             assert!(error.is_untaken());

@@ -42,8 +42,10 @@ enum Attempt {
 pub struct Patience {
     /// The connect.
     pub connect: Duration,
-    /// The handshake, and the opening of a stream each.
+    /// The handshake, or the opening of a stream on a connection that was there already.
     pub handshake: Duration,
+    /// The opening of a stream by whoever has just shaken hands.
+    pub opening: Duration,
 }
 
 /// Tries `endpoints` in their order until one answers the client at `inner`. It has seen nothing yet, so another attempt
@@ -75,6 +77,7 @@ pub async fn open(
         let mut patience = Patience {
             connect: limits.connect,
             handshake: limits.handshake,
+            opening: limits.handshake,
         };
         let is_last = tried + 1 == endpoints.len();
         if !is_last {
@@ -83,7 +86,7 @@ pub async fn open(
             patience.handshake = patience.handshake.min(short);
         }
         let load = kit.balancer.begin(endpoint);
-        match attempt(endpoint, patience, &material, &mut caller, kit).await {
+        match attempt(endpoint, patience, is_last, &material, &mut caller, kit).await {
             Ok((permit, outer)) => {
                 load.opened();
                 return Ok(Opened {
@@ -132,6 +135,7 @@ struct Caller<'a> {
 async fn attempt(
     endpoint: &Endpoint,
     patience: Patience,
+    is_last: bool,
     material: &Arc<Material>,
     caller: &mut Caller<'_>,
     kit: &Kit,
@@ -143,9 +147,13 @@ async fn attempt(
         // Most clients speak at once: after this the runtime knows whether this one has.
         tokio::task::yield_now().await;
         caller.account.is_reused = true;
-        let opened = stream(line, is_fresh, endpoint, patience.handshake, caller, kit).await;
+        // Whoever hangs may act upon what it was sent when it goes on: nobody else could be asked then.
+        let tells = is_fresh && is_last;
+        let opened = stream(line, tells, endpoint, patience.handshake, caller, kit).await;
         match opened {
             Ok(opened) => return Ok(opened),
+            // Silence costs the time of an attempt: another endpoint is the better next one.
+            Err(failed) if failed.is_silence && !is_last => return Err(failed.attempt),
             // Of the connection alone; those that began with it may have ended with it.
             Err(failed) if failed.may_try_again && failed.is_of_line => kit.pool.forget(endpoint),
             Err(failed) => return Err(failed.attempt),
@@ -155,7 +163,8 @@ async fn attempt(
     let turn = kit.turn.number();
     let secured = reach(endpoint, patience, material, kit).await?;
     let line = Line::new(secured, endpoint.address.socket(), turn);
-    let opened = stream(line, true, endpoint, patience.handshake, caller, kit).await;
+    // Who has just shaken hands is there.
+    let opened = stream(line, true, endpoint, patience.opening, caller, kit).await;
     opened.map_err(|failed| failed.attempt)
 }
 
@@ -166,12 +175,14 @@ struct Unopened {
     may_try_again: bool,
     /// Whether it has to do with the connection, and would not be so on a new one.
     is_of_line: bool,
+    /// Whether no answer came in time.
+    is_silence: bool,
 }
 
 /// Opens a stream on a connection, if its peer is admitted.
 async fn stream(
     mut line: Box<Line>,
-    is_fresh: bool,
+    tells: bool,
     endpoint: &Endpoint,
     limit: Duration,
     caller: &mut Caller<'_>,
@@ -185,6 +196,7 @@ async fn stream(
         attempt: Attempt::Here(closed),
         may_try_again: true,
         is_of_line: true,
+        is_silence: false,
     })?;
     let Line {
         tcp,
@@ -199,7 +211,7 @@ async fn stream(
         tcp,
         channel,
         std::mem::take(arrived),
-        is_fresh,
+        tells,
         limit,
     );
     let error = match opening.await {
@@ -211,6 +223,7 @@ async fn stream(
     };
     // An application that was reached has seen a connection, with bytes or without.
     let was_reached = matches!(error, OpenError::Reset { .. });
+    let is_silence = matches!(error, OpenError::Timeout { .. });
     let may_try_again = error.is_untaken() || (!caller.early.is_told() && !was_reached);
     let is_of_line = match &error {
         OpenError::Refused { reason } => {
@@ -243,6 +256,7 @@ async fn stream(
         attempt,
         may_try_again,
         is_of_line,
+        is_silence,
     })
 }
 
@@ -266,6 +280,7 @@ pub async fn look(endpoint: &Endpoint, kit: &Kit) -> Result<(), Option<(Failure,
     let patience = Patience {
         connect: attempt,
         handshake: attempt,
+        opening: attempt,
     };
     let looked = async {
         let secured = reach(endpoint, patience, &material, kit).await?;
@@ -290,6 +305,7 @@ pub async fn line(endpoint: &Endpoint, kit: &Kit) -> Option<Box<Line>> {
     let patience = Patience {
         connect: limits.connect,
         handshake: limits.handshake,
+        opening: limits.handshake,
     };
     let turn = kit.turn.number();
     let secured = reach(endpoint, patience, &material, kit).await.ok()?;
