@@ -13,9 +13,13 @@ use crate::revocation::Revocations;
 use crate::{Fingerprint, Lifetime, SerialNumber, SpiffeId, Timestamp, TrustDomain};
 
 /// A workload that proved who it is, as far as certificates can: they were all in order at one time. That it
-/// holds the key is the handshake's part. Only [`verify`] makes one.
+/// holds the key is the handshake's part. Only [`verify`] makes one. A clone is the same one, and costs no memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerIdentity {
+pub struct PeerIdentity(Arc<Proved>);
+
+/// What certificates proved, once for all connections to whoever showed them.
+#[derive(Debug, PartialEq, Eq)]
+struct Proved {
     id: SpiffeId,
     leaf_life: Lifetime,
     key: Fingerprint,
@@ -25,13 +29,13 @@ pub struct PeerIdentity {
     bundle: Fingerprint,
     revocation_generation: u64,
     /// What it showed, leaf first.
-    shown: Arc<[CertificateDer<'static>]>,
+    shown: Box<[CertificateDer<'static>]>,
 }
 
 impl PeerIdentity {
     /// Who it is.
-    pub const fn id(&self) -> &SpiffeId {
-        &self.id
+    pub fn id(&self) -> &SpiffeId {
+        &self.0.id
     }
 
     /// The serial number of its certificate.
@@ -47,47 +51,47 @@ impl PeerIdentity {
     /// Its certificate as a revocation names it.
     pub fn link(&self) -> &Link {
         // The path of a leaf has at least the leaf's own link.
-        &self.path.links[0]
+        &self.0.path.links[0]
     }
 
     /// The life of its certificate.
-    pub const fn lifetime(&self) -> Lifetime {
-        self.leaf_life
+    pub fn lifetime(&self) -> Lifetime {
+        self.0.leaf_life
     }
 
     /// When its certificate and all above it are valid; a kept result is no good outside this time.
-    pub const fn valid(&self) -> Lifetime {
-        self.path.valid
+    pub fn valid(&self) -> Lifetime {
+        self.0.path.valid
     }
 
     /// The path to the anchor that was found.
-    pub const fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> &Path {
+        &self.0.path
     }
 
     /// The SHA-256 of its public key.
-    pub const fn key_fingerprint(&self) -> Fingerprint {
-        self.key
+    pub fn key_fingerprint(&self) -> Fingerprint {
+        self.0.key
     }
 
     /// What [`chain_fingerprint`] says about the chain that it showed.
-    pub const fn chain_fingerprint(&self) -> Fingerprint {
-        self.chain
+    pub fn chain_fingerprint(&self) -> Fingerprint {
+        self.0.chain
     }
 
     /// The number of the bundle that it was judged by.
-    pub const fn bundle_sequence(&self) -> u64 {
-        self.bundle_sequence
+    pub fn bundle_sequence(&self) -> u64 {
+        self.0.bundle_sequence
     }
 
     /// The content of the bundle that it was judged by, for bundles without numbers.
-    pub const fn bundle_fingerprint(&self) -> Fingerprint {
-        self.bundle
+    pub fn bundle_fingerprint(&self) -> Fingerprint {
+        self.0.bundle
     }
 
     /// The number of the revocations that it was judged by.
-    pub const fn revocation_generation(&self) -> u64 {
-        self.revocation_generation
+    pub fn revocation_generation(&self) -> u64 {
+        self.0.revocation_generation
     }
 
     /// Decides again about the same chain, by other bundles or revocations: another path may lead to an anchor that
@@ -101,8 +105,8 @@ impl PeerIdentity {
         revocations: &Revocations,
         now: Timestamp,
     ) -> Result<Self, VerifyError> {
-        let then = now.min(self.leaf_life.not_after());
-        verify(&self.shown, bundles, revocations, then)
+        let then = now.min(self.0.leaf_life.not_after());
+        verify(&self.0.shown, bundles, revocations, then)
     }
 }
 
@@ -149,7 +153,7 @@ pub fn verify(
         source: LeafError::Unreadable { source },
     };
     let reading = Reading::new(leaf).map_err(unreadable)?;
-    Ok(PeerIdentity {
+    let proved = Proved {
         leaf_life: reading.lifetime().map_err(unreadable)?,
         key: reading.key_fingerprint(),
         chain: chain_fingerprint(chain),
@@ -162,7 +166,8 @@ pub fn verify(
             .map(|certificate| certificate.clone().into_owned())
             .collect(),
         id,
-    })
+    };
+    Ok(PeerIdentity(Arc::new(proved)))
 }
 
 /// Checks the serving certificate of our own control plane: its leaf rules

@@ -1,6 +1,7 @@
 //! Verifies the workload at the other end of a handshake, be it client or server.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,28 +20,42 @@ use crate::{PeerIdentity, SpiffeId, Verified, VerifyError, verify};
 pub enum Expected {
     /// Any whose certificate is in order; whether it is let in is decided after the handshake.
     Anyone,
+    /// This one.
+    One(SpiffeId),
     /// These, and no other; none at all when the set is empty.
     Only(BTreeSet<SpiffeId>),
 }
 
 impl Expected {
     /// Exactly this one.
-    pub fn one(id: SpiffeId) -> Self {
-        Self::Only(BTreeSet::from([id]))
+    pub const fn one(id: SpiffeId) -> Self {
+        Self::One(id)
     }
 
     fn check(&self, found: &SpiffeId) -> Result<(), VerifyError> {
         match self {
             Self::Anyone => Ok(()),
+            Self::One(id) if id == found => Ok(()),
             Self::Only(ids) if ids.contains(found) => Ok(()),
-            Self::Only(ids) => Err(VerifyError::Unexpected {
+            Self::One(_) | Self::Only(_) => Err(VerifyError::Unexpected {
                 found: found.clone(),
-                expected: match ids.iter().next() {
-                    None => "nobody".to_owned(),
-                    Some(one) if ids.len() == 1 => one.to_string(),
-                    Some(one) => format!("{one} or one of {} others", ids.len() - 1),
-                },
+                expected: self.to_string(),
             }),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = match self {
+            Self::Anyone => return f.write_str("anyone"),
+            Self::One(id) => return id.fmt(f),
+            Self::Only(ids) => ids,
+        };
+        match ids.first() {
+            None => f.write_str("nobody"),
+            Some(one) if ids.len() == 1 => one.fmt(f),
+            Some(one) => write!(f, "{one} or one of {} others", ids.len() - 1),
         }
     }
 }

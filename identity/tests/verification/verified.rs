@@ -123,6 +123,18 @@ fn a_handshake_does_not_go_by_what_another_has_verified_before_a_revocation() {
     meet(Expected::Anyone).unwrap();
 }
 
+// A sidecar holds one for each open connection, mostly to the same few peers.
+#[test]
+fn connections_of_one_chain_share_what_it_proved() {
+    let pki = Pki::new();
+    let (chain, _) = pki.chain(&Leaf::new(WEB));
+    let verified = Verified::new(10);
+    let verify = || verified.verify(&chain, &pki.bundles, &none(), NOW).unwrap();
+    let (first, second) = (verify(), verify());
+    assert!(std::ptr::eq(first.id(), second.id()));
+    assert_eq!(size_of_val(&first), size_of::<usize>());
+}
+
 #[test]
 fn another_bundle_ends_what_was_kept() {
     let (pki, other) = (Pki::new(), Pki::new());

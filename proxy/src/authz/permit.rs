@@ -37,7 +37,7 @@ pub enum Grounds {
     /// A caller who proved an identity may reach the workload's port.
     Caller {
         /// Who.
-        peer: Rc<PeerIdentity>,
+        peer: PeerIdentity,
         /// From where.
         address: IpAddr,
         /// The workload's own port.
@@ -58,7 +58,7 @@ pub enum Grounds {
     /// The workload may reach another one, who proved to be the one that is expected.
     Server {
         /// Who.
-        peer: Rc<PeerIdentity>,
+        peer: PeerIdentity,
         /// Where.
         address: IpAddr,
     },

@@ -161,7 +161,7 @@ async fn connect(
 
 fn clear(tcp: TcpStream, said: Box<[u8]>) -> Outer {
     let peeked = Box::default();
-    Outer::Clear { tcp, peeked, said }
+    Outer::clear(tcp, peeked, said)
 }
 
 impl Unnamed {

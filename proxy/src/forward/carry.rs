@@ -20,22 +20,30 @@ pub enum Outer {
     /// Sealed with TLS.
     Sealed(Box<Line>),
     /// In clear.
-    Clear {
-        /// The socket.
-        tcp: TcpStream,
-        /// What was read from it already.
-        peeked: Box<[u8]>,
-        /// What was read from the other leg, the workload's own, already.
-        said: Box<[u8]>,
-    },
+    Clear(Box<Clear>),
+}
+
+/// A leg in clear.
+pub struct Clear {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// What was read from it already.
+    pub peeked: Box<[u8]>,
+    /// What was read from the other leg, the workload's own, already.
+    pub said: Box<[u8]>,
 }
 
 impl Outer {
+    /// A leg in clear, of which this was read already: from itself, and from the workload's own.
+    pub fn clear(tcp: TcpStream, peeked: Box<[u8]>, said: Box<[u8]>) -> Self {
+        Self::Clear(Box::new(Clear { tcp, peeked, said }))
+    }
+
     /// The socket.
-    pub const fn tcp(&self) -> &TcpStream {
+    pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Sealed(line) => &line.tcp,
-            Self::Clear { tcp, .. } => tcp,
+            Self::Clear(clear) => &clear.tcp,
         }
     }
 
@@ -50,7 +58,7 @@ impl Outer {
                     closed,
                     kept: Some(line),
                 },
-                Self::Clear { .. } => Carried { closed, kept: None },
+                Self::Clear(_) => Carried { closed, kept: None },
             };
         }
         Carried {
@@ -113,11 +121,12 @@ pub async fn carry(
             let kept = line.channel.is_reusable().then_some(line);
             Carried { closed, kept }
         }
-        Outer::Clear {
-            mut tcp,
-            peeked,
-            said,
-        } => {
+        Outer::Clear(clear) => {
+            let Clear {
+                mut tcp,
+                peeked,
+                said,
+            } = *clear;
             let closed = {
                 let relay = relay::plain(&mut tcp, &mut inner, (peeked, said), limits.half_closed, moved);
                 until_revoked(permit, pin!(relay), client).await

@@ -1,7 +1,6 @@
 //! Holds one TLS connection, over which streams of applications travel, and what is known of it.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Instant;
 
 use ferrule_identity::PeerIdentity;
@@ -29,7 +28,7 @@ pub struct Line {
 #[derive(Clone)]
 pub struct About {
     /// Who is at the other end.
-    pub peer: Rc<PeerIdentity>,
+    pub peer: PeerIdentity,
     /// What both sides agreed on.
     pub agreed: Agreed,
     /// Where the other end is.
@@ -44,7 +43,7 @@ impl Line {
     /// A connection whose handshake is over, with whoever is at `far`, in the turn of that number.
     pub fn new(secured: Secured, far: SocketAddr, turn: u64) -> Box<Self> {
         let about = About {
-            peer: Rc::new(secured.peer),
+            peer: secured.peer,
             agreed: secured.agreed,
             far,
             began: Instant::now(),

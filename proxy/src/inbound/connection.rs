@@ -81,7 +81,7 @@ pub async fn run(tcp: TcpStream, client: ClientAddr, way: Way, kit: Rc<Kit>) {
     }
 }
 
-fn account(client: ClientAddr, kit: &Kit) -> Account {
+fn account(client: ClientAddr, kit: &Kit) -> Box<Account> {
     let mut account = kit.book.account(Direction::Inbound, client);
     account.destination_id = Some(kit.config.id.clone());
     account
@@ -95,7 +95,12 @@ fn again(account: &mut Account, target: UpstreamAddr, line: &Line) {
 }
 
 /// Serves one stream from its opening to its end; returns the connection, if another one may follow on it.
-async fn serve(outer: Outer, target: UpstreamAddr, mut account: Account, kit: &Kit) -> Option<Box<Line>> {
+async fn serve(
+    outer: Outer,
+    target: UpstreamAddr,
+    mut account: Box<Account>,
+    kit: &Kit,
+) -> Option<Box<Line>> {
     let opened = tokio::select! {
         biased;
         () = kit.inbound.cut() => Err(Carried { closed: Closed::plainly(CloseReason::Cut), kept: None }),
@@ -171,7 +176,7 @@ async fn enter(
         Coming::Clear(peeked) => {
             account.tls = Tls::Plaintext;
             let said = Box::default();
-            Outer::Clear { tcp, peeked, said }
+            Outer::clear(tcp, peeked, said)
         }
     };
     Ok(Some(Entered { target, outer }))
@@ -185,14 +190,14 @@ async fn open(
     kit: &Kit,
 ) -> Result<Opened, Carried> {
     let port = target.port();
-    let is_clear = matches!(outer, Outer::Clear { .. });
+    let is_clear = matches!(outer, Outer::Clear(_));
     let grounds = match &outer {
         Outer::Sealed(line) => Grounds::Caller {
-            peer: Rc::clone(&line.about.peer),
+            peer: line.about.peer.clone(),
             address: account.client().ip(),
             port,
         },
-        Outer::Clear { .. } => Grounds::Stranger {
+        Outer::Clear(_) => Grounds::Stranger {
             client: account.client(),
             port,
         },

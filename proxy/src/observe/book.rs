@@ -117,16 +117,17 @@ impl Book {
         }))
     }
 
-    /// A new account for a connection that was just accepted.
-    pub fn account(&self, direction: Direction, client: ClientAddr) -> Account {
+    /// A new account for a connection that was just accepted; on the heap, because every future that it is handed to
+    /// would hold room for it.
+    pub fn account(&self, direction: Direction, client: ClientAddr) -> Box<Account> {
         let id = self.0.next.get() + 1;
         self.0.next.set(id);
-        Account::new(id, Arc::clone(&self.0.own), direction, client)
+        Box::new(Account::new(id, Arc::clone(&self.0.own), direction, client))
     }
 
     /// Enters a connection that carries bytes from now on.
-    pub fn enter(&self, account: Account) -> Entry {
-        let (account, moved) = (Arc::new(account), Arc::new(Moved::default()));
+    pub fn enter(&self, account: Box<Account>) -> Entry {
+        let (account, moved): (Arc<Account>, _) = (account.into(), Arc::new(Moved::default()));
         let counts = self.0.counts(account.direction());
         counts.open.inc();
         if account.is_reused {

@@ -141,7 +141,7 @@ async fn to_itself(
         .await
         .map_err(|error| Closed::because(CloseReason::Unreachable, &error))?;
     let (peeked, said) = (Box::default(), Box::default());
-    Ok((permit, Outer::Clear { tcp, peeked, said }))
+    Ok((permit, Outer::clear(tcp, peeked, said)))
 }
 
 /// Asks for leave, and notes the answer.

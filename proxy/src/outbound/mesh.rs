@@ -1,6 +1,5 @@
 //! Opens one connection to a workload of the mesh: endpoints are tried until one answers that is who it should be.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,7 +188,7 @@ async fn stream(
     kit: &Kit,
 ) -> Result<(Permit, Outer), Unopened> {
     caller.account.secured(&line.about.peer, line.about.agreed);
-    let peer = Rc::clone(&line.about.peer);
+    let peer = line.about.peer.clone();
     let address = endpoint.address.ip();
     let permit = admit(Grounds::Server { peer, address }, caller.account, kit);
     let permit = permit.map_err(|closed| Unopened {
@@ -205,15 +204,7 @@ async fn stream(
         ..
     } = &mut *line;
     let (inner, early) = (&mut *caller.inner, &mut caller.early);
-    let opening = exchange::open_for(
-        inner,
-        early,
-        tcp,
-        channel,
-        std::mem::take(arrived),
-        tells,
-        limit,
-    );
+    let opening = exchange::open_for(inner, early, tcp, channel, std::mem::take(arrived), tells, limit);
     let error = match opening.await {
         Ok(arrived) => {
             line.arrived = arrived;

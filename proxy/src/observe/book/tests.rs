@@ -58,7 +58,7 @@ fn id(account: &str) -> SpiffeId {
 }
 
 /// A connection of `account`, who proved to be it.
-fn account(book: &Book, account: &str) -> Account {
+fn account(book: &Book, account: &str) -> Box<Account> {
     let client = ClientAddr::new("10.0.0.9:5000".parse().unwrap());
     let mut opened = book.account(Direction::Inbound, client);
     opened.tls = Tls::Mutual;

@@ -65,7 +65,7 @@ fn what_is_explained_is_what_is_enforced() {
         let policy = stage.gate.news.rules.borrow().clone().unwrap();
         for port in [8080, 9090, 22] {
             let caller = Grounds::Caller {
-                peer: web.clone().into(),
+                peer: web.clone(),
                 address: stranger.ip(),
                 port,
             };

@@ -63,7 +63,7 @@ pub(super) fn stage(grace: Duration) -> Stage {
     let gate = Gate::new(Arc::new(own), id, news, credentials, clock, grace);
     rules(&teller, ALLOW_ITSELF);
     let grounds = Grounds::Caller {
-        peer: peer.into(),
+        peer,
         address: address(),
         port: 8080,
     };
