@@ -15,7 +15,8 @@ use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
 /// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
 ///
 /// Where a question came along, the application is likely to answer at once: the word waits for it a moment, and
-/// travels in the same record. Nobody else waits for it: the peer may go on without.
+/// travels in the same record. Nobody else waits for it: the peer may go on without. What a server that speaks first has
+/// said already goes along, too.
 ///
 /// # Errors
 /// When either side breaks, or the peer reads nothing for `limit`.
@@ -40,10 +41,12 @@ pub async fn take(
             () = sleep(MOMENT) => false,
         };
         if asked {
-            let mut room = Buffer::lent();
-            let read = read_now(inner, &mut room).await.map_err(broken(Leg::Inner))?;
-            answer = read.map(|_| room);
+            answer = said(inner).await?;
         }
+    } else if arrived.text.is_empty() {
+        // A server that speaks first has often done so by now. Nobody waits for one that has not: without a question
+        // nothing tells it from one that listens.
+        answer = said(inner).await?;
     }
     let first = answer.as_ref().map_or_else(First::default, |answer| First {
         bytes: answer.filled(),
@@ -55,6 +58,13 @@ pub async fn take(
     moved.count_outward(first.bytes.len());
     drop(answer);
     send(tcp, channel, &sealed, limit).await
+}
+
+/// What the application has said by now; empty when that was the end, nothing when it has said nothing.
+async fn said(inner: &mut TcpStream) -> Result<Option<Buffer>, RelayError> {
+    let mut room = Buffer::lent();
+    let read = read_now(inner, &mut room).await.map_err(broken(Leg::Inner))?;
+    Ok(read.map(|_| room))
 }
 
 /// Gives the application what came with the opening; whether it took all of it.

@@ -225,6 +225,34 @@ async fn a_question_travels_with_the_opening_and_the_rest_behind_it() {
 }
 
 #[tokio::test]
+async fn what_a_server_has_said_first_travels_with_the_word_that_its_stream_is_taken() {
+    for (greeting, ends) in [("220 ready", false), ("", true), ("", false)] {
+        let (mut near, mut far) = sides().await;
+        let (mut inner, mut server) = pair().await;
+        server.write_all(greeting.as_bytes()).await.unwrap();
+        if ends {
+            server.shutdown().await.unwrap();
+        }
+        if ends || !greeting.is_empty() {
+            inner.readable().await.unwrap();
+        }
+        let moved = Moved::default();
+        let accepting = async {
+            let mut arrived = far.next().await.unwrap();
+            let Side { tcp, channel } = &mut far;
+            // Nobody is waited for who says nothing.
+            taking::take(tcp, channel, &mut inner, &mut arrived, LIMIT, &moved).await
+        };
+        let (opened, taken) = tokio::join!(near.open(), accepting);
+        taken.unwrap();
+        let arrived = opened.unwrap();
+        assert_eq!(*arrived.text, *greeting.as_bytes());
+        assert_eq!(arrived.finished, ends);
+        assert_eq!(usize::try_from(moved.outward()).unwrap(), greeting.len());
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_took_is_said_again_and_to_a_quiet_connection_only_once_it_is_taken() {
     let (mut client, mut inner) = pair().await;
     client.write_all(b"once").await.unwrap();
