@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use ferrule_credentials::files::{FileKeeper, Files};
 use ferrule_credentials::source;
 use ferrule_daemon::clock::Clock;
-use ferrule_daemon::logging::Format as LogFormat;
+use ferrule_daemon::logging::{Format as LogFormat, LogConfig};
 use ferrule_daemon::metrics::Metrics;
 use ferrule_daemon::signals::Signals;
 use ferrule_daemon::stop::StopLimits;
@@ -158,7 +158,7 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
         effective: String::new(),
         asking: signals.asking(),
     };
-    let config = config(&domain, files(&domain, &own.chain, &own.key, &own.bundle));
+    let config = config(&domain, files(&domain, &own.chain, &own.key, &own.bundle))?;
     let served = Served::start_with(config, Scripted(told), surroundings)?;
     let address = served.address();
     tell.send(News::Everything(mesh(options, &domain)?)).await?;
@@ -301,8 +301,8 @@ pub(crate) fn files(domain: &TrustDomain, chain: &Path, key: &Path, bundle: &Pat
     }
 }
 
-fn config(domain: &TrustDomain, files: Files) -> Config {
-    Config {
+fn config(domain: &TrustDomain, files: Files) -> anyhow::Result<Config> {
+    Ok(Config {
         trust_domain: domain.clone(),
         id: default_id(domain),
         credentials: source::Source::Files(files),
@@ -315,9 +315,11 @@ fn config(domain: &TrustDomain, files: Files) -> Config {
         socket: None,
         limits: LimitsConfig::default(),
         stop: StopLimits::default(),
-        log_format: LogFormat::Json,
-        log: "off".to_owned(),
-    }
+        log: LogConfig {
+            format: LogFormat::Json,
+            filter: "off".parse()?,
+        },
+    })
 }
 
 /// What this process has in memory.

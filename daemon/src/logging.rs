@@ -2,6 +2,7 @@
 
 mod line;
 mod queue;
+mod settings;
 mod shown;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
 pub use line::shown_time;
+pub use settings::LogConfig;
 pub use shown::{Chain, FOREIGN_BYTES, Foreign, shorten};
 
 use crate::clock::Clock;

@@ -1,5 +1,7 @@
 //! Stops a program in three steps: leaving, closing, cut.
 
+mod settings;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;

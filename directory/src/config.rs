@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ferrule_credentials::source;
-use ferrule_daemon::logging::Format;
+use ferrule_daemon::logging::LogConfig;
 use ferrule_daemon::settings::Settings;
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::Problems;
@@ -44,10 +44,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How the program stops.
     pub stop: StopLimits,
-    /// How log lines look.
-    pub log_format: Format,
-    /// Which log lines are written.
-    pub log: String,
+    /// Which log lines are written, and how they look.
+    pub log: LogConfig,
 }
 
 /// Where a directory knows from who lives where and what the rules are.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrule_credentials::source::Source;
-use ferrule_daemon::logging::Format;
+use ferrule_daemon::logging::LogConfig;
 use ferrule_daemon::settings::{Settings, Written};
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::Problems;
@@ -67,10 +67,8 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// How the program stops.
     pub stop: StopLimits,
-    /// How log lines look.
-    pub log_format: Format,
-    /// Which log lines are written.
-    pub log: String,
+    /// Which log lines are written, and how they look.
+    pub log: LogConfig,
 }
 
 /// The workload that a sidecar stands beside.

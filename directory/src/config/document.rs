@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ferrule_credentials::source::Source;
-use ferrule_daemon::logging::{Filter, Format};
+use ferrule_daemon::logging::LogConfig;
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Fields, Item};
 use ferrule_identity::{SpiffeId, TrustDomain};
@@ -34,8 +32,10 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let listen = fields.optional("listen", |item| item.parsed::<SocketAddr>());
     let admin = fields.default("admin", "{}", |item| item.fields(admin));
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
-    let stop = fields.default("drain", "{}", |item| item.fields(drain));
-    let log = fields.default("log", "{}", |item| item.fields(log));
+    let stop = fields.default("drain", "{}", |item| {
+        item.fields(|fields| StopLimits::read(fields, "0s", "5s"))
+    });
+    let log = fields.default("log", "{}", |item| item.fields(LogConfig::read));
     let trust_domain = trust_domain?;
     let id = id?.unwrap_or_else(|| default_id(&trust_domain));
     if !id.is_in(&trust_domain) {
@@ -49,7 +49,6 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         None => BTreeSet::from([default_reader(&trust_domain)]),
     };
     let (admin, socket) = admin?;
-    let (log_format, log) = log?;
     Some(Config {
         trust_domain,
         id,
@@ -63,8 +62,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         socket,
         limits: limits?,
         stop: stop?,
-        log_format,
-        log,
+        log: log?,
     })
 }
 
@@ -98,23 +96,3 @@ fn limits(fields: &mut Fields<'_>) -> Option<LimitsConfig> {
         handshakes: handshakes?,
     })
 }
-
-fn drain(fields: &mut Fields<'_>) -> Option<StopLimits> {
-    let leave = fields.default("leave", "0s", |item| item.duration_in(STOP));
-    let deadline = fields.default("deadline", "5s", |item| item.duration_in(STOP));
-    Some(StopLimits {
-        leave: leave?,
-        deadline: deadline?,
-        ..StopLimits::default()
-    })
-}
-
-fn log(fields: &mut Fields<'_>) -> Option<(Format, String)> {
-    let format = fields.default("format", "json", |item| item.parsed::<Format>());
-    let level = fields.default("level", "info", |item| {
-        item.checked(|text| text.parse::<Filter>().map(|_| text.to_owned()))
-    });
-    Some((format?, level?))
-}
-
-const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ferrule_daemon::clock::Clock;
-use ferrule_daemon::logging::{self, Chain, Filter};
+use ferrule_daemon::logging;
 use ferrule_daemon::metrics::Metrics;
 use ferrule_daemon::settings::{Written, environment};
 use ferrule_daemon::signals::Signals;
@@ -23,13 +23,15 @@ pub(super) fn run(run: &Run) -> Result<ExitCode, Failure> {
         print_line(effective.trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let filter: Filter = config.log.parse().map_err(|error| Failure::Usage {
-        message: format!("log.level: {}", Chain(&error)),
-    })?;
     let metrics = Metrics::new();
     let clock = Clock::system();
-    let logs = logging::start(config.log_format, filter, clock.clone(), &metrics)
-        .map_err(Failure::could_not("start the logs"))?;
+    let logs = logging::start(
+        config.log.format,
+        config.log.filter.clone(),
+        clock.clone(),
+        &metrics,
+    );
+    let logs = logs.map_err(Failure::could_not("start the logs"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::could_not("start"))?;
     let levels = Some(logs.levels());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrule_credentials::source::Source;
-use ferrule_daemon::logging::{Filter, Format};
+use ferrule_daemon::logging::LogConfig;
 use ferrule_daemon::stop::StopLimits;
 use ferrule_document::{Fields, Item};
 use ferrule_identity::{SpiffeId, TrustDomain};
@@ -50,8 +50,10 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
     let limits = fields.default("limits", "{}", |item| item.fields(limits));
     let balance = fields.default("balance", "{}", |item| item.fields(balance));
     let connection = fields.default("connection", "{}", |item| item.fields(connection));
-    let stop = fields.default("drain", "{}", |item| item.fields(drain));
-    let log = fields.default("log", "{}", |item| item.fields(log));
+    let stop = fields.default("drain", "{}", |item| {
+        item.fields(|fields| StopLimits::read(fields, "5s", "30s"))
+    });
+    let log = fields.default("log", "{}", |item| item.fields(LogConfig::read));
     let (trust_domain, (own, account)) = (trust_domain?, workload?);
     let id = match id? {
         Some(id) => id,
@@ -84,7 +86,6 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         return None;
     }
     let (admin, socket) = admin?;
-    let (log_format, log) = log?;
     Some(Config {
         own,
         id,
@@ -109,8 +110,7 @@ pub(super) fn config(fields: &mut Fields<'_>) -> Option<Config> {
         balance: balance?,
         connection: connection?,
         stop: stop?,
-        log_format,
-        log,
+        log: log?,
     })
 }
 
@@ -391,24 +391,6 @@ fn keepalive(fields: &mut Fields<'_>) -> Option<KeepAlive> {
     })
 }
 
-fn drain(fields: &mut Fields<'_>) -> Option<StopLimits> {
-    let leave = fields.default("leave", "5s", |item| item.duration_in(STOP));
-    let deadline = fields.default("deadline", "30s", |item| item.duration_in(STOP));
-    Some(StopLimits {
-        leave: leave?,
-        deadline: deadline?,
-        ..StopLimits::default()
-    })
-}
-
-fn log(fields: &mut Fields<'_>) -> Option<(Format, String)> {
-    let format = fields.default("format", "json", |item| item.parsed::<Format>());
-    let level = fields.default("level", "info", |item| {
-        item.checked(|text| text.parse::<Filter>().map(|_| text.to_owned()))
-    });
-    Some((format?, level?))
-}
-
 const RESOLVER: &str = "resolver";
 /// Where the mesh's own programs live.
 const SYSTEM: &str = "ferrule-system";
@@ -421,5 +403,4 @@ const NAME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fro
 const WARMING: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
 const KEPT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(86_400);
-const STOP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 const EXPIRY_GRACE: Duration = Duration::from_secs(60);
