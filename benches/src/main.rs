@@ -48,17 +48,9 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match ferrule_daemon::command::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     let measured = match &cli.bench {
         Bench::Ca(options) => ca::run(options),
@@ -81,4 +73,3 @@ fn main() -> ExitCode {
 
 const EXIT_MISSED: u8 = 1;
 const EXIT_FAILED: u8 = 2;
-const EXIT_USAGE: u8 = 64;

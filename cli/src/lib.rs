@@ -33,12 +33,12 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use ferrule_daemon::command;
 use ferrule_daemon::logging::Chain;
 
 use arguments::{Cli, Command};
 use context::Context;
-use failure::{EXIT_USAGE, Failure};
+use failure::Failure;
 
 /// Runs the command that `arguments` name, the program's own name first. What a program may read goes to standard
 /// output, what people should know to standard error.
@@ -52,17 +52,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         return up::parts::run(rest);
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     let context = Context::new(&cli.common);
     match dispatch(&cli.command, &context) {
@@ -109,31 +101,6 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
-            let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Example"), "{path} has no example:\n{help}");
-            command
-                .get_subcommands()
-                .filter(|sub| sub.get_name() != "help")
-                .for_each(|sub| check(sub, &path));
-        }
-        // Built as a whole first, so that each subcommand knows the arguments that all of them take.
-        let mut whole = Cli::command();
-        whole.build();
-        check(&whole, "");
-    }
-
-    #[test]
-    fn bad_usage_ends_with_64() {
-        for arguments in [
-            vec!["ferrule"],
-            vec!["ferrule", "no-such"],
-            vec!["ferrule", "policy", "check", "--no"],
-            vec!["ferrule", "--output", "xml", "policy", "check", "x"],
-        ] {
-            let code = run(arguments.into_iter().map(OsString::from));
-            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
-        }
+        assert_eq!(command::without_example(Cli::command()), [""; 0]);
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod backoff;
 mod caught;
 pub mod clock;
+pub mod command;
 pub mod dial;
 pub mod drain;
 pub mod folder;

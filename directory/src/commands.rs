@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ferrule_daemon::clock::Clock;
-use ferrule_daemon::logging::{self, Chain, Filter};
+use ferrule_daemon::command;
+use ferrule_daemon::logging::{self, Chain};
 use ferrule_daemon::metrics::Metrics;
 use ferrule_daemon::settings::{EXIT_BAD_SETTINGS, environment};
 use ferrule_daemon::signals::Signals;
@@ -39,6 +40,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  ferrule-directory serve --config directory.yaml")]
 struct Serve {
     /// The settings file (YAML); FERRULE_DIRECTORY__… variables are laid over it
     #[arg(long, value_name = "FILE")]
@@ -50,18 +52,9 @@ struct Serve {
 
 /// Runs the command that `arguments` name, the program's own name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let usage = error.use_stderr();
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if usage {
-                ExitCode::from(EXIT_BAD_SETTINGS)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     let Command::Serve(serve) = &cli.command;
     match serve_until_stopped(serve) {
@@ -86,12 +79,14 @@ fn serve_until_stopped(serve: &Serve) -> Result<ExitCode, Failure> {
         writeln!(std::io::stdout(), "{}", effective.trim_end()).map_err(could_not("write the output"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let filter: Filter = config.log.parse().map_err(|error| Failure::Settings {
-        message: format!("log.level: {}", Chain(&error)),
-    })?;
     let metrics = Metrics::new();
     let clock = Clock::system();
-    let logs = logging::start(config.log_format, filter, clock.clone(), &metrics);
+    let logs = logging::start(
+        config.log.format,
+        config.log.filter.clone(),
+        clock.clone(),
+        &metrics,
+    );
     let logs = logs.map_err(could_not("start the logs"))?;
     let levels = Some(logs.levels());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -149,19 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_is_well_formed_and_every_command_shows_an_example() {
         Cli::command().debug_assert();
+        assert_eq!(command::without_example(Cli::command()), [""; 0]);
     }
 
     #[test]
-    fn bad_usage_and_bad_settings_end_with_64() {
-        for arguments in [
-            vec!["ferrule-directory"],
-            vec!["ferrule-directory", "serve", "--no"],
-            vec!["ferrule-directory", "serve", "--check"],
-        ] {
-            let code = run(arguments.into_iter().map(OsString::from));
-            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
-        }
+    fn bad_settings_end_with_64() {
+        let code = run(["ferrule-directory", "serve", "--check"].map(OsString::from));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use ferrule_daemon::clock::Clock;
+use ferrule_daemon::command;
 use ferrule_daemon::logging::{self, Chain, Filter, Format};
 use ferrule_daemon::metrics::Metrics;
 use ferrule_daemon::settings::{EXIT_BAD_SETTINGS, environment};
@@ -71,18 +72,9 @@ struct InstallCni {
 
 /// Runs the command that `arguments` name, the program's own name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let usage = error.use_stderr();
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if usage {
-                ExitCode::from(EXIT_BAD_SETTINGS)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     let done = match &cli.command {
         Command::Webhook(webhook) => serve(webhook),
@@ -154,3 +146,16 @@ fn with_logs(
 }
 
 const EXIT_COULD_NOT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_shows_an_example() {
+        Cli::command().debug_assert();
+        assert_eq!(command::without_example(Cli::command()), [""; 0]);
+    }
+}

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use ferrule_daemon::command;
 use ferrule_daemon::logging::Chain;
 
 use cli::{Cli, Command};
@@ -19,18 +19,9 @@ use cli::{Cli, Command};
 /// Ends with 0 when all is well, 1 when something was found wrong, 2 when it could not be looked at or done, 64 for
 /// bad usage or settings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let usage = error.use_stderr();
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if usage {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     let done = match &cli.command {
         Command::Run(run) => serve::run(run),
@@ -92,3 +83,16 @@ const EXIT_COULD_NOT: u8 = 2;
 
 /// Something was found wrong.
 const EXIT_FOUND: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_shows_an_example() {
+        Cli::command().debug_assert();
+        assert_eq!(command::without_example(Cli::command()), [""; 0]);
+    }
+}

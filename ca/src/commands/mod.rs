@@ -18,8 +18,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use ferrule_daemon::clock::Clock;
+use ferrule_daemon::command;
 use ferrule_daemon::logging::Chain;
 use ferrule_daemon::settings::environment;
 
@@ -34,18 +34,9 @@ use cli::{Cli, Command, Common};
 /// Ends with 0 when all is well, 1 when something was found wrong or refused, 2 when it could not be looked at or done,
 /// 64 for bad usage or settings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let usage = error.use_stderr();
-            // Nobody is left to tell if the terminal is gone.
-            let _ = error.print();
-            return if usage {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(code) => return code,
     };
     match cli.command.run(&cli.common) {
         Ok(code) => code,
@@ -197,30 +188,6 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
-            let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Example"), "{path} has no example:\n{help}");
-            command
-                .get_subcommands()
-                .filter(|sub| sub.get_name() != "help")
-                .for_each(|sub| check(sub, &path));
-        }
-        // Built as a whole first, so that each subcommand knows the arguments that all of them take.
-        let mut whole = Cli::command();
-        whole.build();
-        check(&whole, "");
-    }
-
-    #[test]
-    fn bad_usage_ends_with_64() {
-        for arguments in [
-            vec!["ferrule-ca"],
-            vec!["ferrule-ca", "no-such"],
-            vec!["ferrule-ca", "status", "--no"],
-        ] {
-            let code = run(arguments.into_iter().map(OsString::from));
-            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)));
-        }
+        assert_eq!(command::without_example(Cli::command()), [""; 0]);
     }
 }

@@ -34,6 +34,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  ferrule-proxy run --config proxy.yaml")]
 pub(super) struct Run {
     /// The settings file (YAML); FERRULE_PROXY__… variables are laid over it
     #[arg(long, value_name = "FILE")]
@@ -61,16 +62,20 @@ pub(super) struct Redirect {
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Put the rules in force, in place of those that were there
+    #[command(after_long_help = "Example:\n  ferrule-proxy redirect install --exclude-outbound 53")]
     Install(Plan),
     /// Take the rules away
+    #[command(after_long_help = "Example:\n  ferrule-proxy redirect remove")]
     Remove {
         /// The program that is used [default: nft where it is installed]
         #[arg(long, value_enum)]
         tool: Option<ToolName>,
     },
     /// Compare what is in force with the rules; ends with 1 where they differ
+    #[command(after_long_help = "Example:\n  ferrule-proxy redirect check --exclude-outbound 53")]
     Check(Plan),
     /// Print the rules
+    #[command(after_long_help = "Example:\n  ferrule-proxy redirect print")]
     Print(Plan),
 }
 
