@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use ferrule_tests::netns::{Host, Sidecar, alone};
+use ferrule_tests::netns::{Host, Mesh, Sidecar, alone};
 use ferrule_tests::wait::{LIMIT, until};
 
 /// Answers each question of four bytes with the same, until its client is done.
@@ -21,6 +21,31 @@ fn echo(host: &Host, at: SocketAddr) {
             });
         }
     });
+}
+
+/// Web, an API that echoes and that it may call, each behind its sidecar, and somebody outside of the mesh.
+struct Pair {
+    web: Host,
+    outside: Host,
+    at: SocketAddr,
+    _out: Sidecar,
+    into: Sidecar,
+}
+
+/// `more` is for the settings of the API's sidecar.
+fn pair(mesh: &mut Mesh, address: impl Fn(&Host) -> IpAddr, more: &str) -> Pair {
+    let (web, api) = (mesh.workload("web"), mesh.workload("api"));
+    let outside = mesh.stranger("outside");
+    let at = SocketAddr::new(address(&api), 8080);
+    mesh.allow("web", "api", &[8080]);
+    echo(&api, at);
+    Pair {
+        _out: mesh.sidecar(&web),
+        into: mesh.sidecar_with(&api, more),
+        web,
+        outside,
+        at,
+    }
 }
 
 fn dial(host: &Host, to: SocketAddr) -> TcpStream {
@@ -52,21 +77,23 @@ const HALF_HELLO: [u8; 16] = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 1, 2, 3, 4, 5]
 #[ignore = "needs root or user namespaces, and nft: tests/run"]
 fn two_thousand_half_open_handshakes_hurt_nobody() {
     alone(|mesh| {
-        let (web, api) = (mesh.workload("web"), mesh.workload("api"));
-        let outside = mesh.stranger("outside");
-        let at: SocketAddr = (api.v4(), 8080).into();
-        mesh.allow("web", "api", &[8080]);
-        echo(&api, at);
-        let (_out, mut into) = (mesh.sidecar(&web), mesh.sidecar(&api));
-        let mut old = dial(&web, at);
+        let mut pair = pair(mesh, |api| api.v4().into(), "");
+        let Pair {
+            web,
+            outside,
+            at,
+            into,
+            ..
+        } = &mut pair;
+        let mut old = dial(web, *at);
         ask(&mut old);
-        let before = memory(&mut into);
+        let before = memory(into);
 
-        let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| dial(&outside, at)).collect();
+        let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| dial(outside, *at)).collect();
         for peer in &mut crowd[CROWD / 2..] {
             peer.write_all(&HALF_HELLO).unwrap();
         }
-        let mut slow = dial(&outside, at);
+        let mut slow = dial(outside, *at);
         let slow = thread::spawn(move || {
             // Until it is thrown out.
             for byte in HALF_HELLO.iter().cycle() {
@@ -82,9 +109,9 @@ fn two_thousand_half_open_handshakes_hurt_nobody() {
                 .count();
             (sockets > CROWD).then_some(())
         });
-        let during = memory(&mut into);
+        let during = memory(into);
         for _ in 0..20 {
-            ask(&mut dial(&web, at));
+            ask(&mut dial(web, *at));
         }
         ask(&mut old);
         let each = during.saturating_sub(before) / CROWD as u64;
@@ -103,7 +130,7 @@ fn two_thousand_half_open_handshakes_hurt_nobody() {
             (CROWD + 1) as f64,
         );
         ask(&mut old);
-        ask(&mut dial(&web, at));
+        ask(&mut dial(web, *at));
     });
 }
 
@@ -111,13 +138,15 @@ fn two_thousand_half_open_handshakes_hurt_nobody() {
 #[ignore = "needs root or user namespaces, and nft: tests/run"]
 fn garbage_is_refused_each_by_its_reason() {
     alone(|mesh| {
-        let (web, api) = (mesh.workload("web"), mesh.workload("api"));
-        let outside = mesh.stranger("outside");
-        let at: SocketAddr = (api.v6(), 8080).into();
-        mesh.allow("web", "api", &[8080]);
-        echo(&api, at);
-        let (_out, into) = (mesh.sidecar(&web), mesh.sidecar(&api));
-        let mut old = dial(&web, at);
+        let pair = pair(mesh, |api| api.v6().into(), "");
+        let Pair {
+            web,
+            outside,
+            at,
+            into,
+            ..
+        } = &pair;
+        let mut old = dial(web, *at);
         let garbage: [(&[u8], &str); 4] = [
             (b"GET / HTTP/1.1\r\n\r\n", "plaintext"),
             (&[0; 4096], "plaintext"),
@@ -128,7 +157,7 @@ fn garbage_is_refused_each_by_its_reason() {
         for (bytes, reason) in garbage {
             let before = into.count(&["ferrule_connections_total", &format!("reason=\"{reason}\"")]);
             for _ in 0..25 {
-                let mut peer = dial(&outside, at);
+                let mut peer = dial(outside, *at);
                 // It may be reset before all is sent.
                 let _ = peer.write_all(bytes);
                 let mut said = Vec::new();
@@ -142,7 +171,7 @@ fn garbage_is_refused_each_by_its_reason() {
             );
             ask(&mut old);
         }
-        ask(&mut dial(&web, at));
+        ask(&mut dial(web, *at));
     });
 }
 
@@ -151,25 +180,24 @@ fn garbage_is_refused_each_by_its_reason() {
 #[ignore = "needs root or user namespaces, nft and prlimit: tests/run"]
 fn a_shortage_of_descriptors_hurts_no_open_connection() {
     alone(|mesh| {
-        let (web, api) = (mesh.workload("web"), mesh.workload("api"));
-        let outside = mesh.stranger("outside");
-        let at: SocketAddr = (api.v4(), 8080).into();
-        mesh.allow("web", "api", &[8080]);
-        echo(&api, at);
-        let (_out, into) = (
-            mesh.sidecar(&web),
-            mesh.sidecar_with(&api, "limits: { handshake_time: 60s }\n"),
-        );
-        let mut old = dial(&web, at);
+        let mut pair = pair(mesh, |api| api.v4().into(), "limits: { handshake_time: 60s }\n");
+        let Pair {
+            web,
+            outside,
+            at,
+            into,
+            ..
+        } = &mut pair;
+        let mut old = dial(web, *at);
         ask(&mut old);
         into.spare_descriptors(20);
-        let crowd: Vec<TcpStream> = (0..100).map(|_| dial(&outside, at)).collect();
+        let crowd: Vec<TcpStream> = (0..100).map(|_| dial(outside, *at)).collect();
         into.line(&[("message", "cannot accept a connection, pausing")]);
         for _ in 0..100 {
             ask(&mut old);
         }
         drop(crowd);
-        ask(&mut dial(&web, at));
+        ask(&mut dial(web, *at));
         let times: Vec<String> = into
             .lines()
             .iter()

@@ -32,6 +32,30 @@ fn greeter(host: &Host, at: SocketAddr) -> Arc<AtomicU64> {
     came
 }
 
+/// An API behind its sidecar that `web` may call, and somebody outside of the mesh with files of `web`.
+struct Called {
+    api: Host,
+    outside: Host,
+    at: SocketAddr,
+    came: Arc<AtomicU64>,
+    sidecar: Sidecar,
+    web: Files,
+}
+
+fn called(mesh: &mut Mesh) -> Called {
+    let (api, outside) = (mesh.workload("api"), mesh.stranger("outside"));
+    mesh.allow("web", "api", &[8080]);
+    let at = SocketAddr::from((api.v4(), 8080));
+    Called {
+        came: greeter(&api, at),
+        sidecar: mesh.sidecar(&api),
+        web: peer(mesh, "web", &id("web")),
+        api,
+        outside,
+        at,
+    }
+}
+
 /// `openssl s_client` with these files, without a server name; it sends nothing and reads until the end.
 fn client(host: &Host, to: SocketAddr, files: &Files, more: &[&str]) -> Output {
     let mut command = host.command("openssl");
@@ -108,19 +132,21 @@ fn revoke(mesh: &Mesh, host: &Host, revoked: &Files, sidecar: &Sidecar) {
 #[ignore = "needs root or user namespaces, nft and openssl: tests/run"]
 fn callers_are_refused_each_by_its_reason() {
     alone(|mesh| {
-        let api = mesh.workload("api");
-        let outside = mesh.stranger("outside");
-        mesh.allow("web", "api", &[8080]);
-        let at = SocketAddr::from((api.v4(), 8080));
-        let came = greeter(&api, at);
-        let sidecar = mesh.sidecar(&api);
-        let web = peer(mesh, "web", &id("web"));
-        assert!(said(&client(&outside, at, &web, &[])).contains("welcome"));
+        let called = called(mesh);
+        let Called {
+            api,
+            outside,
+            at,
+            came,
+            sidecar,
+            web,
+        } = &called;
+        assert!(said(&client(outside, *at, web, &[])).contains("welcome"));
         let mut callers = hostile(mesh, "web");
-        revoke(mesh, &api, &callers[3].0, &sidecar);
+        revoke(mesh, api, &callers[3].0, sidecar);
         callers.push((peer(mesh, "db", &id("db")), "denied"));
         for (files, reason) in callers {
-            let heard = said(&client(&outside, at, &files, &[]));
+            let heard = said(&client(outside, *at, &files, &[]));
             assert!(!heard.contains("welcome"), "{reason}: {heard}");
             let line = sidecar.line(&[("event", "close"), ("direction", "inbound"), ("reason", reason)]);
             assert_eq!(
@@ -244,17 +270,19 @@ fn servers_are_refused_each_by_its_reason() {
 #[ignore = "needs root or user namespaces, nft and openssl: tests/run"]
 fn resumption_early_data_and_old_versions_are_refused() {
     alone(|mesh| {
-        let api = mesh.workload("api");
-        let outside = mesh.stranger("outside");
-        mesh.allow("web", "api", &[8080]);
-        let at = SocketAddr::from((api.v4(), 8080));
-        let came = greeter(&api, at);
-        let sidecar = mesh.sidecar(&api);
-        let web = peer(mesh, "web", &id("web"));
+        let called = called(mesh);
+        let Called {
+            outside,
+            at,
+            came,
+            sidecar,
+            web,
+            ..
+        } = &called;
         let ticket = mesh.folder().join("ticket");
         let path = ticket.to_str().unwrap();
 
-        let first = said(&client(&outside, at, &web, &["-sess_out", path]));
+        let first = said(&client(outside, *at, web, &["-sess_out", path]));
         assert!(
             first.contains("welcome") && first.contains("New, TLSv1.3"),
             "{first}"
@@ -280,7 +308,7 @@ fn resumption_early_data_and_old_versions_are_refused() {
             .arg("-key")
             .arg(&web.key);
         let _generous = outside.start("generous", &mut generous);
-        listens(&outside, 7000);
+        listens(outside, 7000);
         let mut taking = outside.command("openssl");
         taking.args([
             "s_client",
@@ -301,7 +329,7 @@ fn resumption_early_data_and_old_versions_are_refused() {
         });
         drop(taking);
 
-        let again = said(&client(&outside, at, &web, &["-sess_in", path]));
+        let again = said(&client(outside, *at, web, &["-sess_in", path]));
         assert!(
             again.contains("welcome") && again.contains("New, TLSv1.3") && !again.contains("Reused"),
             "{again}"
@@ -310,9 +338,9 @@ fn resumption_early_data_and_old_versions_are_refused() {
         let early = mesh.folder().join("early");
         fs::write(&early, "too early\n").unwrap();
         let early = said(&client(
-            &outside,
-            at,
-            &web,
+            outside,
+            *at,
+            web,
             &["-sess_in", path, "-early_data", early.to_str().unwrap()],
         ));
         assert!(early.contains("Early data was rejected"), "{early}");
@@ -320,7 +348,7 @@ fn resumption_early_data_and_old_versions_are_refused() {
 
         for version in ["-tls1_2", "-tls1_1", "-tls1"] {
             let cipher = ["-cipher", "ALL:@SECLEVEL=0"];
-            let old = said(&client(&outside, at, &web, &[&[version], &cipher[..]].concat()));
+            let old = said(&client(outside, *at, web, &[&[version], &cipher[..]].concat()));
             assert!(!old.contains("welcome"), "{old}");
         }
         sidecar.counts(
@@ -373,14 +401,15 @@ fn slicer(outside: &Host, to: SocketAddr) -> SocketAddr {
 #[ignore = "needs root or user namespaces, nft and openssl: tests/run"]
 fn a_hello_in_records_of_one_byte_is_understood() {
     alone(|mesh| {
-        let api = mesh.workload("api");
-        let outside = mesh.stranger("outside");
-        mesh.allow("web", "api", &[8080]);
-        let at = SocketAddr::from((api.v4(), 8080));
-        greeter(&api, at);
-        let sidecar = mesh.sidecar(&api);
-        let web = peer(mesh, "web", &id("web"));
-        let heard = said(&client(&outside, slicer(&outside, at), &web, &[]));
+        let called = called(mesh);
+        let Called {
+            outside,
+            at,
+            sidecar,
+            web,
+            ..
+        } = &called;
+        let heard = said(&client(outside, slicer(outside, *at), web, &[]));
         assert!(heard.contains("welcome"), "{heard}");
         sidecar.counts(
             &["ferrule_connections_total", "tls=\"mutual\"", "verdict=\"allow\""],
