@@ -14,6 +14,8 @@ pub mod gauges;
 pub mod model;
 mod own;
 pub mod picture;
+#[cfg(test)]
+mod sample;
 pub mod scope;
 pub mod serve;
 pub mod source;

@@ -5,18 +5,10 @@ use ferrule_policy::PlaceDocument;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sample::{self, domain, stack, workload};
 
-const TEXT: &str = "
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: shop, name: api-1, labels: { app: api } }
-spec: { serviceAccount: api, addresses: [10.0.0.1] }
----
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: shop, name: web-1, labels: { app: web } }
-spec: { serviceAccount: web, addresses: [10.0.0.2] }
----
+/// What there is beside the workloads.
+const REST: &str = "
 apiVersion: ferrule.dev/v1alpha1
 kind: Service
 metadata: { namespace: shop, name: api }
@@ -28,18 +20,14 @@ metadata: { namespace: shop, name: api }
 spec: { workloads: all, action: allow, rules: [{ from: [{ namespaces: [shop] }], ports: [8080] }] }
 ";
 
-fn domain() -> TrustDomain {
-    TrustDomain::parse("shop.local").unwrap()
-}
-
-fn stack(text: &str) -> Stack {
-    Stack::read([("mesh.yaml", text.as_bytes())], &domain()).unwrap()
+fn text() -> String {
+    let workloads = [("api-1", "10.0.0.1"), ("web-1", "10.0.0.2")];
+    let workloads = workloads.map(|(name, address)| workload("shop", name, address));
+    workloads.concat() + REST
 }
 
 fn model(text: &str) -> Model {
-    let mut model = Model::new(domain(), &[]);
-    model.apply(News::Everything(stack(text)));
-    model
+    sample::model(text, &[])
 }
 
 fn names(touched: &Touched) -> Vec<&str> {
@@ -56,26 +44,26 @@ fn found(model: &Model, name: &str) -> Vec<String> {
 
 #[test]
 fn the_same_again_touches_nothing() {
-    let mut model = model(TEXT);
+    let mut model = model(&text());
     assert_eq!(model.counts(), (2, 1, 1));
-    assert!(model.apply(News::Everything(stack(TEXT))).is_empty());
+    assert!(model.apply(News::Everything(stack(&text()))).is_empty());
 }
 
 #[test]
 fn only_what_differs_is_touched() {
-    let mut model = model(TEXT);
-    let touched = model.apply(News::Everything(stack(&TEXT.replace("10.0.0.2", "10.0.0.3"))));
+    let mut model = model(&text());
+    let touched = model.apply(News::Everything(stack(&text().replace("10.0.0.2", "10.0.0.3"))));
     assert_eq!(names(&touched), ["shop.local//workload/shop/web-1"]);
     assert!(touched.rules.is_empty());
-    let touched = model.apply(News::Everything(stack(&TEXT.replace("[8080]", "[8081]"))));
+    let touched = model.apply(News::Everything(stack(&text().replace("[8080]", "[8081]"))));
     assert_eq!(touched.rules.len(), 1);
 }
 
 #[test]
 fn a_label_moves_a_workload_behind_a_service() {
-    let mut model = model(TEXT);
+    let mut model = model(&text());
     let touched = model.apply(News::Everything(stack(
-        &TEXT.replace("{ app: web }", "{ app: api }"),
+        &text().replace("{ app: web }", "{ app: api }"),
     )));
     assert_eq!(
         names(&touched),
@@ -91,7 +79,7 @@ fn a_label_moves_a_workload_behind_a_service() {
 
 #[test]
 fn whoever_is_asked_for_is_found_with_all_that_belongs_to_it() {
-    let model = model(TEXT);
+    let model = model(&text());
     assert_eq!(found(&model, "/10.0.0.2"), ["shop.local//workload/shop/web-1"]);
     let both = ["shop.local//workload/shop/api-1", "shop/api.shop"];
     assert_eq!(found(&model, "/10.1.0.1"), both);
@@ -102,14 +90,14 @@ fn whoever_is_asked_for_is_found_with_all_that_belongs_to_it() {
 
 #[test]
 fn an_address_that_two_claim_is_nobodys_until_one_goes() {
-    let mut model = model(TEXT);
+    let mut model = model(&text());
     let thief = "---
 apiVersion: ferrule.dev/v1alpha1
 kind: Workload
 metadata: { namespace: other, name: thief }
 spec: { serviceAccount: thief, addresses: [10.0.0.1] }
 ";
-    let touched = model.apply(News::Everything(stack(&format!("{TEXT}{thief}"))));
+    let touched = model.apply(News::Everything(stack(&(text() + thief))));
     assert_eq!(
         names(&touched),
         [
@@ -215,7 +203,7 @@ const API_ID: &str = "spiffe://shop.local/ns/shop/sa/api";
 
 #[test]
 fn a_later_certificate_is_told_of_and_an_earlier_one_is_not() {
-    let mut model = model(TEXT);
+    let mut model = model(&text());
     let now = Timestamp::from_unix(100);
     assert_eq!(leaf_end(&model, API), None);
     let touched = model.note_leaves(vec![shown(API_ID, "shop/api-1", 500)], now);
@@ -223,13 +211,13 @@ fn a_later_certificate_is_told_of_and_an_earlier_one_is_not() {
     let touched = model.note_leaves(vec![shown(API_ID, "shop/api-1", 400)], now);
     assert_eq!((touched.is_empty(), leaf_end(&model, API)), (true, Some(500)));
     // A change of something else keeps it.
-    model.apply(News::Everything(stack(&TEXT.replace("10.0.0.1", "10.0.0.7"))));
+    model.apply(News::Everything(stack(&text().replace("10.0.0.1", "10.0.0.7"))));
     assert_eq!(leaf_end(&model, API), Some(500));
 }
 
 #[test]
 fn a_certificate_under_somebody_elses_name_says_nothing() {
-    let mut model = model(TEXT);
+    let mut model = model(&text());
     let now = Timestamp::from_unix(100);
     let others = [
         shown("spiffe://shop.local/ns/shop/sa/web", "shop/api-1", 900),

@@ -1,32 +1,12 @@
 //! Asks what proxies of a small mesh may need.
 
-use ferrule_identity::TrustDomain;
-use ferrule_policy::{Ask, Cidr, Inbound, Mesh, Source, Stack, compile, judge};
+use ferrule_policy::{Ask, Inbound, Mesh, Source, compile, judge};
 
 use super::*;
-use crate::source::News;
+use crate::sample::{self, workload};
 
-const TEXT: &str = "
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: shop, name: api-1, labels: { app: api } }
-spec: { serviceAccount: api, addresses: [10.0.0.1] }
----
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: shop, name: web-1, labels: { app: web } }
-spec: { serviceAccount: web, addresses: [10.0.0.2] }
----
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: pay, name: card-1, labels: { app: card } }
-spec: { serviceAccount: card, addresses: [10.0.0.3] }
----
-apiVersion: ferrule.dev/v1alpha1
-kind: Workload
-metadata: { namespace: pay, name: far-1, labels: { app: far } }
-spec: { serviceAccount: far, addresses: [192.0.2.1] }
----
+/// What there is beside the workloads.
+const REST: &str = "
 apiVersion: ferrule.dev/v1alpha1
 kind: Service
 metadata: { namespace: shop, name: api }
@@ -58,13 +38,19 @@ metadata: { namespace: pay, name: card }
 spec: { workloads: all, action: deny, rules: [{ from: [{ namespaces: [shop] }] }] }
 ";
 
+fn text() -> String {
+    let workloads = [
+        ("shop", "api-1", "10.0.0.1"),
+        ("shop", "web-1", "10.0.0.2"),
+        ("pay", "card-1", "10.0.0.3"),
+        ("pay", "far-1", "192.0.2.1"),
+    ];
+    let workloads = workloads.map(|(namespace, name, address)| workload(namespace, name, address));
+    workloads.concat() + REST
+}
+
 fn model(text: &str) -> Model {
-    let domain = TrustDomain::parse("shop.local").unwrap();
-    let stack = Stack::read([("mesh.yaml", text.as_bytes())], &domain).unwrap();
-    let ranges: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap()];
-    let mut model = Model::new(domain, &ranges);
-    model.apply(News::Everything(stack));
-    model
+    sample::model(text, &["10.0.0.0/8".parse().unwrap()])
 }
 
 fn subject(id: &str, name: &str) -> Subject {
@@ -96,7 +82,7 @@ const API: &str = "spiffe://shop.local/ns/shop/sa/api";
 
 #[test]
 fn a_proxy_needs_whom_it_may_reach_and_its_own_rules() {
-    let model = model(TEXT);
+    let model = model(&text());
     let web = Scope::of(subject(WEB, "shop/web-1"), &model);
     // Beyond the ranges lives somebody whom nobody would ask about.
     assert_eq!(covered(&web, &model), ["far-1", "api-1", "web-1", "api.shop"]);
@@ -114,7 +100,7 @@ fn a_proxy_needs_whom_it_may_reach_and_its_own_rules() {
 
 #[test]
 fn a_name_is_believed_only_of_the_identity_that_bears_it() {
-    let model = model(TEXT);
+    let model = model(&text());
     let liar = Scope::of(subject(WEB, "shop/api-1"), &model);
     assert!(own_rules(&liar, &model).is_empty(), "the labels are the other's");
     let told = Told {
@@ -129,7 +115,7 @@ fn a_name_is_believed_only_of_the_identity_that_bears_it() {
 
 #[test]
 fn labels_that_only_the_proxy_knows_choose_rules_of_its_own_namespace() {
-    let model = model(TEXT);
+    let model = model(&text());
     let told = Told {
         name: "shop/api-9".to_owned(),
         labels: Some([("app".to_owned(), "api".to_owned())].into()),
@@ -141,7 +127,7 @@ fn labels_that_only_the_proxy_knows_choose_rules_of_its_own_namespace() {
 
 #[test]
 fn a_proxy_without_labels_waits_until_the_directory_knows_them() {
-    let model = model(TEXT);
+    let model = model(&text());
     let early = Scope::of(subject(API, "shop/api-9"), &model);
     assert!(!early.can_select());
     let known = Scope::of(subject(API, "shop/api-1"), &model);
@@ -152,8 +138,9 @@ fn a_proxy_without_labels_waits_until_the_directory_knows_them() {
 #[test]
 fn whoever_may_be_called_in_clear_knows_its_callers() {
     let text = format!(
-        "{TEXT}---\napiVersion: ferrule.dev/v1alpha1\nkind: MeshPolicy\n\
-         metadata: {{ namespace: shop, name: m }}\nspec: {{ workloads: all, mode: permissive }}\n"
+        "{}---\napiVersion: ferrule.dev/v1alpha1\nkind: MeshPolicy\n\
+         metadata: {{ namespace: shop, name: m }}\nspec: {{ workloads: all, mode: permissive }}\n",
+        text()
     );
     let model = model(&text);
     let api = Scope::of(subject(API, "shop/api-1"), &model);
@@ -163,7 +150,7 @@ fn whoever_may_be_called_in_clear_knows_its_callers() {
 // Whatever the rules allow on some port is pushed; nobody has to ask for it first.
 #[test]
 fn whatever_is_allowed_is_covered() {
-    let model = model(TEXT);
+    let model = model(&text());
     let policies: Vec<_> = model
         .rules()
         .values()
