@@ -193,7 +193,7 @@ fn read(path: &Path) -> Result<String, JoinError> {
 pub const HOST_FILE: &str = "host.json";
 /// The host's private key.
 pub const HOST_KEY_FILE: &str = "host_key.pem";
-/// The trust bundle as it was when the host joined, in SPIFFE's JSON.
+/// The newest trust bundle that the host knows, in SPIFFE's JSON; see [`crate::remember`].
 pub const HOST_BUNDLE_FILE: &str = "host_bundle.json";
 
 /// How long a join takes at most before it is better to type it again.

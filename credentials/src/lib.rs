@@ -14,6 +14,7 @@ pub mod files;
 pub mod join;
 pub mod keeper;
 pub mod peer;
+pub mod remember;
 pub mod renewal;
 pub mod source;
 pub mod store;

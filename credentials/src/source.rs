@@ -21,6 +21,7 @@ use crate::evidence::Evidence;
 use crate::files::{FileKeeper, Files};
 use crate::join::{Host, JoinError};
 use crate::keeper::{Health, Keeper, Kept, Wanted};
+use crate::remember;
 use crate::workload_api::Follower;
 
 /// Where a certificate comes from.
@@ -159,16 +160,28 @@ pub fn keep(
                 follower.run(&credentials).await
             }
             Source::Ca(ca) => {
-                let evidence = first_trust(&ca, id.trust_domain(), &trust, &clock).await;
+                let trust_domain = id.trust_domain();
+                let evidence = first_trust(&ca, trust_domain.clone(), &trust, &clock).await;
                 let wanted = Wanted {
                     id,
                     algorithm: ca.algorithm,
                     lifetime: ca.lifetime,
                     evidence,
                 };
-                let (keeper, kept) = Keeper::new(wanted, ca.addresses, trust, clock);
+                let (keeper, kept) = Keeper::new(wanted, ca.addresses, trust, clock.clone());
+                let newest = kept.credentials.clone();
+                let remembering = async move {
+                    match ca.evidence {
+                        EvidenceSource::Host(folder) => {
+                            remember::follow(folder, trust_domain, newest, clock).await
+                        }
+                        // Whoever mounts the bundle keeps it.
+                        EvidenceSource::KubernetesToken { .. } => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     never = keeper.run() => never,
+                    never = remembering => never,
                     never = hand_on(kept.credentials, &credentials) => never,
                     never = hand_on(kept.health, &health) => never,
                 }

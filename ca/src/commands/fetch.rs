@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ferrule_credentials::join::{HOST_FILE, Host, join};
 use ferrule_credentials::keeper::{Health, Keeper, Kept, Wanted};
+use ferrule_credentials::remember::remember;
 use ferrule_credentials::{Credentials, store};
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::signals::Signals;
@@ -134,6 +135,11 @@ fn write(fetch: &Fetch, common: &Common, held: &Credentials, clock: &Clock) -> R
         .ok_or(ExpectedBundle)
         .map_err(Failure::could_not("write the trust bundle"))?;
     store::write(&fetch.out, certificate, bundle).map_err(Failure::could_not("write what came"))?;
+    let now = Timestamp::from_unix(clock.unix());
+    // Without it, a later start of this host could not believe the CA once its root was replaced.
+    if let Err(error) = remember(&fetch.host, bundle, now) {
+        tell(&format!("note: {}", ferrule_daemon::logging::Chain(&error)));
+    }
     let life = certificate.lifetime();
     match common.output {
         Format::Json => print_json(&json!({

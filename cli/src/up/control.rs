@@ -108,7 +108,7 @@ impl Places {
         self.state.join("announced")
     }
 
-    /// The trust bundle as it was when the mesh started (PEM).
+    /// The newest trust bundle that this machine knows (PEM).
     pub(super) fn bundle(&self) -> PathBuf {
         self.state.join("bundle.pem")
     }

@@ -69,6 +69,18 @@ pub(super) fn write(
     replace(&path, &text).map_err(RunningError::at(&path))
 }
 
+/// Whether a sidecar has learned of a newer trust bundle than the one that [`write`] wrote.
+pub(super) fn is_stale(places: &Places) -> bool {
+    let changed = |path: PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified());
+    match (
+        changed(places.host().join(HOST_BUNDLE_FILE)),
+        changed(places.bundle()),
+    ) {
+        (Ok(newest), Ok(written)) => newest > written,
+        _ => false,
+    }
+}
+
 /// Takes away what [`write`] wrote, and what no stopped mesh needs.
 pub(super) fn remove(places: &Places) {
     // What stays is stale, which whoever reads it sees by its process being gone.

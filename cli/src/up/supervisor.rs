@@ -159,6 +159,8 @@ impl Supervisor<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = 0;
         let (mut failed, mut started) = (None, None);
+        // Whether the state is written as it is.
+        let mut is_told = true;
         loop {
             tokio::select! {
                 event = inside.events.recv() => match event {
@@ -166,18 +168,7 @@ impl Supervisor<'_> {
                     Some(event) => {
                         watch.event(&event)?;
                         if event == Event::Up || (matches!(event, Event::Unit { .. }) && watch.is_up()) {
-                            let surroundings = running::Surroundings {
-                                mesh_file: &self.mesh_file,
-                                rules: self.sources.paths(),
-                                authority: doors.authority,
-                                started: *started.get_or_insert_with(|| Clock::system().unix()),
-                                inside: match plan.capture {
-                                    Capture::Transparent => running::inside_of(inside.child.id()),
-                                    Capture::Explicit => inside.child.id(),
-                                },
-                            };
-                            running::write(plan, places, &surroundings, &watch)
-                                .map_err(Failure::could_not("write the state of the mesh"))?;
+                            is_told = false;
                         }
                     }
                     None => break,
@@ -185,6 +176,7 @@ impl Supervisor<'_> {
                 _ = ticks.tick() => {
                     watch.ask().await;
                     watch.tick()?;
+                    is_told &= started.is_none() || !running::is_stale(places);
                     neighbours
                         .look(plan, places)
                         .map_err(Failure::could_not("write the names of other hosts' services"))?;
@@ -200,6 +192,21 @@ impl Supervisor<'_> {
                     watch.stopping(asked)?;
                     inside.order(if asked == 1 { &Order::Stop } else { &Order::Kill });
                 }
+            }
+            if !is_told {
+                let surroundings = running::Surroundings {
+                    mesh_file: &self.mesh_file,
+                    rules: self.sources.paths(),
+                    authority: doors.authority,
+                    started: *started.get_or_insert_with(|| Clock::system().unix()),
+                    inside: match plan.capture {
+                        Capture::Transparent => running::inside_of(inside.child.id()),
+                        Capture::Explicit => inside.child.id(),
+                    },
+                };
+                running::write(plan, places, &surroundings, &watch)
+                    .map_err(Failure::could_not("write the state of the mesh"))?;
+                is_told = true;
             }
         }
         watch.tick()?;

@@ -1,6 +1,7 @@
 //! The root is replaced by command, under load, to the very end.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -19,6 +20,12 @@ fn roots(mesh: &Mesh) -> usize {
         .iter()
         .filter(|one| one["role"] == "root" && one["state"] != "removed")
         .count()
+}
+
+/// How many certificates a sidecar has had, by its log.
+fn certificates(log: &Path) -> usize {
+    let log = fs::read_to_string(log).unwrap();
+    log.matches("certificate in use").count()
 }
 
 // F4, by command: prepared, active, retired, removed; a paused proxy holds it up, and is named.
@@ -87,7 +94,22 @@ fn a_root_is_rotated_by_command_under_load_and_a_paused_sidecar_holds_it_up() {
     assert!(failures.is_empty(), "{failures:#?}\n{}", mesh.text());
     assert_eq!(sidecars(&begun), sidecars(&mesh.processes()), "no restarts");
     assert!(!mesh.text().contains("started again"), "{}", mesh.text());
-    assert!(fs::read_to_string(idle).unwrap().contains("trust bundle changed"));
+    assert!(
+        fs::read_to_string(&idle)
+            .unwrap()
+            .contains("trust bundle changed")
+    );
+    // Whoever starts now believes the CA by the new root, and so does who looks at the mesh.
+    let before = certificates(&idle);
+    mesh.kill_one("run/1.yaml");
+    wait(
+        || certificates(&idle) > before,
+        || fs::read_to_string(&idle).unwrap(),
+    );
+    wait(
+        || mesh.ferrule(&["check"]).0.success(),
+        || mesh.ferrule(&["check"]).1,
+    );
     assert_eq!(mesh.stop().code(), Some(0));
     mesh.leaves_nothing();
 }
