@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use ferrule_ca::commands::Called;
+
 use crate::arguments::Ca;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -14,6 +16,10 @@ pub(crate) fn run(ca: &Ca, context: &Context) -> Result<ExitCode, Failure> {
         line.extend(["--output".into(), "json".into()]);
     }
     let wants_help = ca.arguments.is_empty() || ca.arguments.iter().any(|word| is_help(word));
+    let mut called = Called {
+        program: "ferrule ca",
+        finds_its_ca: false,
+    };
     let names_another = names(&ca.arguments, "--data") || names(&ca.arguments, "--config");
     if !wants_help && !names_another {
         let running = context.running()?;
@@ -27,12 +33,13 @@ pub(crate) fn run(ca: &Ca, context: &Context) -> Result<ExitCode, Failure> {
             });
         }
         line.extend(["--config".into(), settings.into_os_string()]);
+        called.finds_its_ca = true;
     }
     if ca.arguments.is_empty() {
         line.push("--help".into());
     }
     line.extend(ca.arguments.iter().cloned());
-    Ok(ferrule_ca::commands::run(line))
+    Ok(ferrule_ca::commands::run_as(called, line))
 }
 
 /// Whether `flag` is given, alone or with `=`.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use ferrule_document::parse_duration;
 use ferrule_identity::{SpiffeId, TrustDomain};
 
+use super::Called;
 use super::print::Format;
 use crate::attest::IdPattern;
 
@@ -56,6 +57,8 @@ pub(super) struct Common {
     /// How to print what was found
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(super) output: Format,
+    #[arg(skip)]
+    pub(super) called: Called,
 }
 
 impl Common {

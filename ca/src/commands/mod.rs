@@ -34,15 +34,39 @@ use cli::{Cli, Command, Common};
 /// Ends with 0 when all is well, 1 when something was found wrong or refused, 2 when it could not be looked at or done,
 /// 64 for bad usage or settings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli: Cli = match command::read(arguments) {
+    run_as(Called::default(), arguments)
+}
+
+/// Does what [`run`] does; whatever it says to type next begins as people have begun this time.
+pub fn run_as(called: Called, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut cli: Cli = match command::read(arguments) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    cli.common.called = called;
     match cli.command.run(&cli.common) {
         Ok(code) => code,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "ferrule-ca: {}", Chain(&failure));
             failure.exit_code()
+        }
+    }
+}
+
+/// How people have called these commands.
+#[derive(Debug, Clone, Copy)]
+pub struct Called {
+    /// The words before the command.
+    pub program: &'static str,
+    /// Whether these words alone lead to the CA, without `--config` or `--data`.
+    pub finds_its_ca: bool,
+}
+
+impl Default for Called {
+    fn default() -> Self {
+        Self {
+            program: "ferrule-ca",
+            finds_its_ca: false,
         }
     }
 }
@@ -102,8 +126,17 @@ fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// How to type another command for this CA.
+fn next(common: &Common, command: &str) -> String {
+    let program = common.called.program;
+    format!("{program} {command}{}", again(common))
+}
+
 /// How to name this CA in a command that is to be typed next.
 fn again(common: &Common) -> String {
+    if common.called.finds_its_ca {
+        return String::new();
+    }
     match (&common.config, &common.data) {
         (Some(config), _) => format!(" --config {}", config.display()),
         (None, Some(data)) => format!(" --data {}", data.display()),

@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 use super::cli::{Common, Rotate};
 use super::init::{authority, read, read_key};
-use super::{Failure, again, open, tell};
+use super::{Failure, next, open, tell};
 use crate::acknowledged::Reported;
 use crate::authority::{Acknowledgements, RootSource};
 
 pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Failure> {
     let ca = open(common).await?;
     let by = "operator local: rotate";
-    let again = again(common);
     match rotate {
         Rotate::Prepare { root_cert, root_key } => {
             let source = match (root_cert, root_key) {
@@ -31,7 +30,8 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
                 .map_err(authority("publish the new root"))?;
             tell(&format!(
                 "The root {root} is published beside the active one, and signs nothing yet.\n\
-                 When everybody has it:\n  ferrule-ca rotate activate{again}"
+                 When everybody has it:\n  {}",
+                next(common, "rotate activate")
             ));
         }
         Rotate::Activate => {
@@ -52,7 +52,8 @@ pub(super) async fn run(rotate: &Rotate, common: &Common) -> Result<ExitCode, Fa
                 .map_err(authority("activate the new root"))?;
             tell(&format!(
                 "The new root signs from now on. The old one stays trusted until the last certificate below it has \
-                 ended; then:\n  ferrule-ca rotate retire{again}"
+                 ended; then:\n  {}",
+                next(common, "rotate retire")
             ));
         }
         Rotate::Withdraw => {

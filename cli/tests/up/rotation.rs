@@ -58,6 +58,7 @@ fn a_root_is_rotated_by_command_under_load_and_a_paused_sidecar_holds_it_up() {
     kill(Pid::from_raw(paused), Signal::SIGSTOP).unwrap();
     let (status, said) = mesh.ferrule(&["ca", "rotate", "prepare"]);
     assert!(status.success(), "{said}");
+    assert!(said.trim_end().ends_with("ferrule ca rotate activate"), "{said}");
     assert_eq!(roots(&mesh), 2);
     let (status, said) = mesh.ferrule(&["ca", "rotate", "activate"]);
     assert!(!status.success() && said.contains("refresh hint"), "{said}");
