@@ -92,11 +92,13 @@ pub(crate) enum Command {
 Examples:
   ferrule check
   ferrule check --fail-before 30d --guidance
+  ferrule check --cluster --guidance
   ferrule check --control /run/ferrule/proxy.sock --ca https://ca.shop.local:15010 --bundle bundle.pem \\
     --trust-domain shop.local
 
 It finds ports that another workload reaches in clear, a redirect that is missing, certificates that end (of the \
-workloads, the CA, the root), clocks that are off, workloads in permissive mode, bundles that are stale.
+workloads, the CA, the root), clocks that are off, workloads in permissive mode, bundles that are stale; of a cluster also \
+pods without a sidecar, and a webhook that is gone or changed.
 Ends with 0 when there is nothing, 1 when there is something, 2 when not all could be looked at.")]
 pub(crate) struct Check {
     /// Report roots and signing certificates that end sooner [default: 30d, or a fifth of a shorter life]
@@ -105,6 +107,18 @@ pub(crate) struct Check {
     /// Hold what is found against the controls of the hardening guidance
     #[arg(long)]
     pub(crate) guidance: bool,
+    /// Look at the Kubernetes cluster that kubectl means, instead of at a mesh that runs here
+    #[arg(long, conflicts_with = "control")]
+    pub(crate) cluster: bool,
+    /// The context of the kubeconfig [default: the current one]
+    #[arg(long = "context", value_name = "NAME", requires = "cluster")]
+    pub(crate) kubectl_context: Option<String>,
+    /// The program that asks the cluster
+    #[arg(long, value_name = "PROGRAM", default_value = "kubectl")]
+    pub(crate) kubectl: PathBuf,
+    /// The namespace of the control plane
+    #[arg(long, value_name = "NAME", default_value = "ferrule-system")]
+    pub(crate) system: String,
     /// The debug socket of a sidecar; may be given several times [default: all of the running mesh]
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Vec<PathBuf>,
@@ -324,6 +338,8 @@ Examples:
         #[arg(required = true, value_name = "FILE|FOLDER")]
         paths: Vec<PathBuf>,
     },
+    /// Write Kubernetes NetworkPolicies that leave open between pods what rules allow, and no more
+    Network(Network),
     /// Write the rules that the traffic of a trial lacks
     #[command(after_long_help = "\
 Examples, after some days with `enforcement: audit` in the policies:
@@ -344,6 +360,31 @@ Examples, after some days with `enforcement: audit` in the policies:
         #[command(flatten)]
         traffic: Traffic,
     },
+}
+
+/// `ferrule policy network`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ferrule policy network --trust-domain shop.local policies/ | kubectl apply -f -
+  ferrule policy network --trust-domain shop.local --namespace batch policies/
+
+Beside the mesh, not in its place: a network knows namespaces, addresses and ports, not who somebody is, so that each \
+opens at least what its rule allows, and the sidecars refuse the rest. What workloads reach beyond the mesh needs \
+policies of your own. Write them anew when rules change.")]
+pub(crate) struct Network {
+    /// Rules, in files and folders
+    #[arg(required = true, value_name = "FILE|FOLDER")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The mesh's name
+    #[arg(long, value_name = "NAME", value_parser = TrustDomain::parse)]
+    pub(crate) trust_domain: TrustDomain,
+    /// A meshed namespace that has no rules; may be given several times
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub(crate) namespaces: Vec<String>,
+    /// The namespace of the control plane
+    #[arg(long, value_name = "NAME", default_value = "ferrule-system")]
+    pub(crate) system: String,
 }
 
 impl RuleFiles {

@@ -2,6 +2,7 @@
 
 mod authority;
 mod clear;
+mod cluster;
 mod finding;
 mod guidance;
 mod sidecar;
@@ -28,6 +29,11 @@ pub(crate) fn run(arguments: &Check, context: &Context) -> Result<ExitCode, Fail
         now,
         asked: arguments.fail_before,
     };
+    if let Some(cluster) = cluster::Cluster::of(arguments) {
+        let mut looked = Looked::default();
+        cluster.look(&limits, &mut looked);
+        return ended(arguments, &looked, context);
+    }
     let running = if arguments.control.is_empty() {
         Some(context.running()?)
     } else {
@@ -35,7 +41,11 @@ pub(crate) fn run(arguments: &Check, context: &Context) -> Result<ExitCode, Fail
     };
     let sidecars = Sidecars::of(&arguments.control, context)?;
     let looked = context.in_runtime(look(arguments, running.as_ref(), &sidecars, &limits))?;
-    print(arguments, &looked, context)?;
+    ended(arguments, &looked, context)
+}
+
+fn ended(arguments: &Check, looked: &Looked, context: &Context) -> Result<ExitCode, Failure> {
+    print(arguments, looked, context)?;
     Ok(if !looked.findings.is_empty() {
         ExitCode::from(EXIT_WRONG)
     } else if !looked.unseen.is_empty() {

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 
 mod check;
 pub(crate) mod files;
+mod network;
 mod report;
 mod suggest;
 mod watched;
@@ -15,6 +16,7 @@ mod watched;
 pub(crate) fn run(policy: &Policy, context: &Context) -> Result<ExitCode, Failure> {
     match policy {
         Policy::Check { paths } => check::run(paths, context),
+        Policy::Network(arguments) => network::run(arguments, context),
         Policy::Suggest { traffic, denied } => suggest::run(traffic, *denied, context),
         Policy::Report { traffic } => report::run(traffic, context),
     }

@@ -37,10 +37,12 @@ pub(super) enum Kind {
     Permissive,
     StaleBundle,
     NotReady,
+    Unmeshed,
+    Webhook,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::PlaintextListener,
         Self::MissingRedirect,
         Self::CertificateEnds,
@@ -48,6 +50,8 @@ impl Kind {
         Self::Permissive,
         Self::StaleBundle,
         Self::NotReady,
+        Self::Unmeshed,
+        Self::Webhook,
     ];
 
     pub(super) const fn word(self) -> &'static str {
@@ -59,6 +63,8 @@ impl Kind {
             Self::Permissive => "permissive",
             Self::StaleBundle => "stale-bundle",
             Self::NotReady => "not-ready",
+            Self::Unmeshed => "unmeshed",
+            Self::Webhook => "webhook",
         }
     }
 }

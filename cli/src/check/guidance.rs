@@ -63,7 +63,13 @@ const CONTROLS: [Control; 8] = [
     Control {
         name: "encryption",
         asks: "all traffic between workloads is encrypted",
-        broken_by: &[Kind::PlaintextListener, Kind::MissingRedirect, Kind::Permissive],
+        broken_by: &[
+            Kind::PlaintextListener,
+            Kind::MissingRedirect,
+            Kind::Permissive,
+            Kind::Unmeshed,
+            Kind::Webhook,
+        ],
         shown_by: "ferrule verify A B",
     },
     Control {
@@ -81,7 +87,7 @@ const CONTROLS: [Control; 8] = [
     Control {
         name: "authentication",
         asks: "no anonymous access: both sides prove who they are",
-        broken_by: &[Kind::PlaintextListener, Kind::Permissive],
+        broken_by: &[Kind::PlaintextListener, Kind::Permissive, Kind::Unmeshed],
         shown_by: "ferrule verify A B",
     },
     Control {
@@ -93,13 +99,13 @@ const CONTROLS: [Control; 8] = [
     Control {
         name: "separation",
         asks: "a workload reaches nothing beyond what its rules name",
-        broken_by: &[Kind::MissingRedirect, Kind::Permissive],
+        broken_by: &[Kind::MissingRedirect, Kind::Permissive, Kind::Unmeshed],
         shown_by: "ferrule explain --from A --to HOST --port N",
     },
     Control {
         name: "logging",
         asks: "each connection is on record with both identities",
-        broken_by: &[Kind::MissingRedirect, Kind::NotReady],
+        broken_by: &[Kind::MissingRedirect, Kind::NotReady, Kind::Unmeshed],
         shown_by: "ferrule tap; ferrule edges",
     },
     Control {

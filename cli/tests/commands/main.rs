@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod cluster;
 mod example;
 mod ferrule;
 mod install;
 mod mesh;
+mod network;
 mod policy;
 mod rules;
 mod run;

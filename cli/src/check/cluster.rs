@@ -1,0 +1,309 @@
+//! Looks at a Kubernetes cluster through `kubectl`: pods without a sidecar, what sidecars tell of themselves, webhook, modes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use ferrule_identity::Timestamp;
+use serde_json::Value;
+
+use super::Limits;
+use super::finding::{Finding, Kind, Looked};
+use super::sidecar::{clock_fault, ending};
+use crate::arguments::Check;
+
+/// A cluster, as `kubectl` finds it.
+pub(super) struct Cluster {
+    program: PathBuf,
+    context: Option<String>,
+    /// The namespace of the control plane.
+    system: String,
+}
+
+impl Cluster {
+    /// The cluster that is meant, where one is.
+    pub(super) fn of(arguments: &Check) -> Option<Self> {
+        arguments.cluster.then(|| Self {
+            program: arguments.kubectl.clone(),
+            context: arguments.kubectl_context.clone(),
+            system: arguments.system.clone(),
+        })
+    }
+
+    /// Looks at all of it.
+    pub(super) fn look(&self, limits: &Limits, looked: &mut Looked) {
+        self.webhook(looked);
+        self.control_plane(looked);
+        self.modes(looked);
+        let Some(namespaces) = self.json(&["get", "namespaces"], looked) else {
+            return;
+        };
+        let enabled: BTreeSet<&str> = items(&namespaces)
+            .filter(|namespace| namespace["metadata"]["labels"][INJECT] == "enabled")
+            .map(|namespace| text(&namespace["metadata"]["name"]))
+            .collect();
+        if enabled.is_empty() {
+            looked.unseen(
+                "the mesh",
+                "no namespace has the label ferrule.dev/inject=enabled",
+            );
+        }
+        for namespace in enabled {
+            if let Some(pods) = self.json(&["get", "pods", "--namespace", namespace], looked) {
+                for pod in items(&pods) {
+                    self.pod(namespace, pod, limits, looked);
+                }
+            }
+        }
+    }
+
+    fn pod(&self, namespace: &str, pod: &Value, limits: &Limits, looked: &mut Looked) {
+        let name = text(&pod["metadata"]["name"]);
+        let place = format!("{name}.{namespace}");
+        if ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"])) {
+            return;
+        }
+        let finding = |kind, what: String, next: &str| Finding {
+            kind,
+            place: place.clone(),
+            what,
+            next: next.to_owned(),
+        };
+        let Some(state) = sidecar(pod) else {
+            let has_opted_out = pod["metadata"]["labels"][INJECT] == "disabled";
+            let (what, next) = if has_opted_out {
+                (
+                    "it has no sidecar, because its label ferrule.dev/inject says disabled",
+                    "take the label away and make it anew, when it can be in the mesh",
+                )
+            } else {
+                (
+                    "it has no sidecar, though its namespace is in the mesh: it was made before the label",
+                    "make it anew: kubectl rollout restart, for whatever it belongs to",
+                )
+            };
+            return looked.check(Some(finding(Kind::Unmeshed, what.to_owned(), next)));
+        };
+        looked.check((state["ready"] != true && state["started"] != true).then(|| {
+            finding(
+                Kind::NotReady,
+                "its sidecar is not ready, so its application is not started".to_owned(),
+                &format!("kubectl logs --namespace {namespace} {name} --container ferrule-proxy"),
+            )
+        }));
+        if state["ready"] != true && state["started"] != true {
+            return;
+        }
+        // Through the API server, which reaches every pod: nothing has to be opened for whoever looks.
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:15020/proxy/metrics");
+        match self.run(&["get", "--raw", &path]) {
+            Ok(metrics) => told(&metrics, &place, limits, looked),
+            Err(why) => looked.unseen(&place, &why),
+        }
+    }
+
+    fn webhook(&self, looked: &mut Looked) {
+        let finding = |what: &str| {
+            Some(Finding {
+                kind: Kind::Webhook,
+                place: "mutatingwebhookconfiguration/ferrule-injector".to_owned(),
+                what: what.to_owned(),
+                next: "put it there again: ferrule install … | kubectl apply -f -".to_owned(),
+            })
+        };
+        let found = self.run(&[
+            "get",
+            "mutatingwebhookconfigurations",
+            "--field-selector=metadata.name=ferrule-injector",
+            "--output=json",
+        ]);
+        let found: Value = match found.map(|text| serde_json::from_str(&text)) {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return looked.unseen("the webhook", &error.to_string()),
+            Err(why) => return looked.unseen("the webhook", &why),
+        };
+        let Some(webhook) = items(&found).next().map(|found| &found["webhooks"][0]) else {
+            return looked.check(finding("it is gone: new pods of the mesh get no sidecar"));
+        };
+        looked.check(if webhook["failurePolicy"] == "Fail" {
+            None
+        } else {
+            finding("its failurePolicy is not Fail: pods get no sidecar while the injector is away")
+        });
+        let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array();
+        let selects = expressions.into_iter().flatten().any(|expression| {
+            expression["key"] == INJECT
+                && expression["values"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|value| value == "enabled"))
+        });
+        looked.check(if selects {
+            None
+        } else {
+            finding("it is not asked about namespaces with the label ferrule.dev/inject=enabled")
+        });
+        looked.check(if text(&webhook["clientConfig"]["caBundle"]).is_empty() {
+            finding("it has no caBundle, so that the API server trusts nobody there")
+        } else {
+            None
+        });
+    }
+
+    fn control_plane(&self, looked: &mut Looked) {
+        for (kind, ready, wanted) in [
+            ("deployments", "readyReplicas", "replicas"),
+            ("statefulsets", "readyReplicas", "replicas"),
+        ] {
+            let Some(all) = self.json(&["get", kind, "--namespace", &self.system], looked) else {
+                continue;
+            };
+            for one in items(&all) {
+                let has = one["status"][ready].as_u64().unwrap_or(0);
+                let wants = one["spec"][wanted].as_u64().unwrap_or(1);
+                let name = text(&one["metadata"]["name"]);
+                looked.check((has < wants).then(|| Finding {
+                    kind: Kind::NotReady,
+                    place: format!("{name}.{}", self.system),
+                    what: format!("{has} of {wants} replicas are ready"),
+                    next: format!("kubectl describe pods --namespace {}", self.system),
+                }));
+            }
+        }
+    }
+
+    fn modes(&self, looked: &mut Looked) {
+        let all = self.json(&["get", "meshpolicies.ferrule.dev", "--all-namespaces"], looked);
+        for policy in all.iter().flat_map(items) {
+            let spec = &policy["spec"];
+            let mut ports = spec["ports"].as_object().into_iter().flatten();
+            let is_permissive = spec["mode"] == "permissive" || ports.any(|(_, mode)| mode == "permissive");
+            looked.check(is_permissive.then(|| Finding {
+                kind: Kind::Permissive,
+                place: format!(
+                    "MeshPolicy {}.{}",
+                    text(&policy["metadata"]["name"]),
+                    text(&policy["metadata"]["namespace"])
+                ),
+                what: "its mode is permissive: what it is about takes or sends in clear".to_owned(),
+                next: "when everybody who calls is in the mesh, set mode: strict".to_owned(),
+            }));
+        }
+    }
+
+    /// What `kubectl` says of some objects; what cannot be seen is noted.
+    fn json(&self, words: &[&str], looked: &mut Looked) -> Option<Value> {
+        let what = words.get(1).copied().unwrap_or_default();
+        let mut words = words.to_vec();
+        words.push("--output=json");
+        let parsed = self
+            .run(&words)
+            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+        match parsed {
+            Ok(value) => Some(value),
+            Err(why) => {
+                looked.unseen(what, &why);
+                None
+            }
+        }
+    }
+
+    fn run(&self, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(&self.program);
+        command.arg("--request-timeout=20s");
+        if let Some(context) = &self.context {
+            command.arg("--context").arg(context);
+        }
+        let done = command.args(words).output();
+        let done = done.map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
+        if done.status.success() {
+            return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&done.stderr);
+        Err(said.lines().next().unwrap_or("kubectl failed").to_owned())
+    }
+}
+
+/// The status of the sidecar's container, where there is one.
+fn sidecar(pod: &Value) -> Option<&Value> {
+    let of = |field: &str| pod["status"][field].as_array().into_iter().flatten();
+    let is_there = |field: &str| {
+        let mut all = pod["spec"][field].as_array().into_iter().flatten();
+        all.any(|container| container["name"] == SIDECAR)
+    };
+    let is_there = is_there("initContainers") || is_there("containers");
+    let mut states = of("initContainerStatuses").chain(of("containerStatuses"));
+    is_there.then(|| {
+        states
+            .find(|state| state["name"] == SIDECAR)
+            .unwrap_or(&Value::Null)
+    })
+}
+
+/// What a sidecar's metrics tell.
+fn told(metrics: &str, place: &str, limits: &Limits, looked: &mut Looked) {
+    for (labels, value) in series(metrics, "ferrule_clock_skew_seconds") {
+        if labels.is_empty()
+            && let Ok(skew) = value.parse()
+        {
+            looked.check(clock_fault(place, skew));
+        }
+    }
+    for (labels, value) in series(metrics, "ferrule_certificate_not_after_timestamp_seconds") {
+        let Some(ends) = seconds(value) else { continue };
+        let ends = Timestamp::from_unix(ends);
+        let left = ends.since(limits.now);
+        // When it began is not told: a leaf that is renewed in time never has so little left.
+        let (what, is_fault) = if labels.contains("\"leaf\"") {
+            ("the workload's certificate", left.is_zero())
+        } else if labels.contains("\"root\"") {
+            ("a root", left < limits.asked.unwrap_or(super::DEFAULT_NEAR))
+        } else {
+            ("a signing certificate", left < limits.asked.unwrap_or_default())
+        };
+        looked.check(is_fault.then(|| ending(place, what, ends, limits.now)));
+    }
+    let in_clear: u64 = series(metrics, "ferrule_connections_total")
+        .filter(|(labels, _)| {
+            let has = |label: &str| labels.contains(label);
+            has("direction=\"inbound\"") && has("tls=\"plaintext\"") && !has("verdict=\"deny\"")
+        })
+        .filter_map(|(_, value)| value.parse::<u64>().ok())
+        .sum();
+    looked.check((in_clear > 0).then(|| Finding {
+        kind: Kind::PlaintextListener,
+        place: place.to_owned(),
+        what: format!("it has taken {in_clear} connections in clear since its start"),
+        next: "its log names who called; set mode: strict when all of them are in the mesh".to_owned(),
+    }));
+}
+
+/// The series of a metric: labels and value.
+fn series<'t>(text: &'t str, name: &'t str) -> impl Iterator<Item = (&'t str, &'t str)> {
+    text.lines().filter_map(move |line| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once('}')?,
+            None => ("", rest.strip_prefix(' ').map(|_| rest)?),
+        };
+        Some((labels, value.trim()))
+    })
+}
+
+/// Seconds, which may be written with a fraction or an exponent.
+fn seconds(value: &str) -> Option<i64> {
+    value
+        .parse()
+        .ok()
+        .or_else(|| value.split('.').next()?.parse().ok())
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list["items"].as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+const INJECT: &str = "ferrule.dev/inject";
+const SIDECAR: &str = "ferrule-proxy";
