@@ -48,20 +48,29 @@ impl Cluster {
                 "no namespace has the label ferrule.dev/inject=enabled",
             );
         }
+        let mut held = Vec::new();
         for namespace in enabled {
             if let Some(pods) = self.json(&["get", "pods", "--namespace", namespace], looked) {
                 for pod in items(&pods) {
-                    self.pod(namespace, pod, limits, looked);
+                    held.extend(self.pod(namespace, pod, limits, looked));
                 }
             }
         }
+        bundles(&held, looked);
     }
 
-    fn pod(&self, namespace: &str, pod: &Value, limits: &Limits, looked: &mut Looked) {
+    /// Looks at a pod; gives the number of the bundle that its sidecar holds.
+    fn pod(
+        &self,
+        namespace: &str,
+        pod: &Value,
+        limits: &Limits,
+        looked: &mut Looked,
+    ) -> Option<(String, i64)> {
         let name = text(&pod["metadata"]["name"]);
         let place = format!("{name}.{namespace}");
         if ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"])) {
-            return;
+            return None;
         }
         let finding = |kind, what: String, next: &str| Finding {
             kind,
@@ -82,23 +91,32 @@ impl Cluster {
                     "make it anew: kubectl rollout restart, for whatever it belongs to",
                 )
             };
-            return looked.check(Some(finding(Kind::Unmeshed, what.to_owned(), next)));
+            looked.check(Some(finding(Kind::Unmeshed, what.to_owned(), next)));
+            return None;
         };
-        looked.check((state["ready"] != true && state["started"] != true).then(|| {
+        let is_waiting = state["ready"] != true && state["started"] != true;
+        looked.check(is_waiting.then(|| {
             finding(
                 Kind::NotReady,
                 "its sidecar is not ready, so its application is not started".to_owned(),
                 &format!("kubectl logs --namespace {namespace} {name} --container ferrule-proxy"),
             )
         }));
-        if state["ready"] != true && state["started"] != true {
-            return;
+        if is_waiting {
+            return None;
         }
         // Through the API server, which reaches every pod: nothing has to be opened for whoever looks.
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:15020/proxy/metrics");
         match self.run(&["get", "--raw", &path]) {
-            Ok(metrics) => told(&metrics, &place, limits, looked),
-            Err(why) => looked.unseen(&place, &why),
+            Ok(metrics) => {
+                told(&metrics, &place, limits, looked);
+                let (_, held) = series(&metrics, "ferrule_bundle_generation").next()?;
+                Some((place, seconds(held)?))
+            }
+            Err(why) => {
+                looked.unseen(&place, &why);
+                None
+            }
         }
     }
 
@@ -275,6 +293,23 @@ fn told(metrics: &str, place: &str, limits: &Limits, looked: &mut Looked) {
         what: format!("it has taken {in_clear} connections in clear since its start"),
         next: "its log names who called; set mode: strict when all of them are in the mesh".to_owned(),
     }));
+}
+
+/// Holds the bundles of all sidecars against the newest that one of them has.
+fn bundles(held: &[(String, i64)], looked: &mut Looked) {
+    let newest = held.iter().map(|(_, number)| *number).max();
+    for (place, number) in held {
+        let newest = newest.unwrap_or(*number);
+        looked.check((*number < newest).then(|| {
+            Finding {
+                kind: Kind::StaleBundle,
+                place: place.clone(),
+                what: format!("it holds bundle {number}, and another sidecar has {newest}"),
+                next: "a new root is not used before it follows; its log tells why it cannot reach the CA"
+                    .to_owned(),
+            }
+        }));
+    }
 }
 
 /// The series of a metric: labels and value.

@@ -20,7 +20,7 @@ impl Told {
         };
         let script = "#!/bin/sh\nshift\ncase \"$*\" in\n  *webhook*) file=webhook ;;\n  *deployments*) file=deployments ;;\n  \
             *statefulsets*) file=statefulsets ;;\n  *meshpolicies*) file=meshpolicies ;;\n  *'get namespaces'*) file=namespaces ;;\n  \
-            *'get pods'*) file=pods ;;\n  *good:15020*) file=metrics ;;\n  *) echo \"no $*\" >&2; exit 1 ;;\nesac\n\
+            *'get pods'*) file=pods ;;\n  *good:15020*) file=metrics ;;\n  *behind:15020*) file=behind ;;\n  *) echo \"no $*\" >&2; exit 1 ;;\nesac\n\
             exec cat \"$(dirname \"$0\")/$file\"\n";
         fs::write(told.program(), script).unwrap();
         fs::set_permissions(told.program(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -155,6 +155,19 @@ fn each_fault_of_a_cluster_is_found() {
         ended.out.contains("taken 3 connections in clear"),
         "{}",
         ended.out
+    );
+}
+
+#[test]
+fn a_sidecar_with_an_older_bundle_is_found() {
+    let told = Told::new();
+    told.tell("pods", &json!([pod("good", true), pod("behind", true)]));
+    told.metrics("ferrule_bundle_generation 4\n");
+    fs::write(told.path("behind"), "ferrule_bundle_generation 3\n").unwrap();
+    let (ended, findings) = told.check();
+    assert_eq!(
+        (ended.code, findings),
+        (1, vec![found("stale-bundle", "behind.shop")])
     );
 }
 
