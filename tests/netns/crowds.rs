@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ferrule_tests::netns::{Host, Mesh, Sidecar, alone};
 use ferrule_tests::wait::{LIMIT, until};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Answers each question of four bytes with the same, until its client is done.
 fn echo(host: &Host, at: SocketAddr) {
@@ -69,6 +70,13 @@ fn memory(sidecar: &mut Sidecar) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// Lets this process have as many files open as it may: an ordinary user begins with fewer than the crowd has members.
+fn open_many() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 /// The beginning of a record of 512 bytes with a ClientHello in it.
 const HALF_HELLO: [u8; 16] = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 1, 2, 3, 4, 5];
 
@@ -77,6 +85,7 @@ const HALF_HELLO: [u8; 16] = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 1, 2, 3, 4, 5]
 #[ignore = "needs root or user namespaces, and nft: tests/run"]
 fn two_thousand_half_open_handshakes_hurt_nobody() {
     alone(|mesh| {
+        open_many();
         let mut pair = pair(mesh, |api| api.v4().into(), "");
         let Pair {
             web,

@@ -161,8 +161,9 @@ fn nginx(folder: &Path) -> Process {
         );
     }
     let conf = folder.join("nginx.conf");
+    // Of an ordinary user's namespace root is the only user: to any other nginx could not give its folders.
     let text = format!(
-        "daemon off; master_process off; pid {0}/nginx.pid; error_log {0}/error.log;\nevents {{ }}\nhttp {{\n\
+        "user root; daemon off; master_process off; pid {0}/nginx.pid; error_log {0}/error.log;\nevents {{ }}\nhttp {{\n\
          access_log off; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {0}/server.pem;\n\
          ssl_certificate_key {0}/server.key; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy;\n\
          fastcgi_temp_path {0}/fastcgi; uwsgi_temp_path {0}/uwsgi; scgi_temp_path {0}/scgi;\n{servers}}}\n",
