@@ -1,8 +1,8 @@
 //! Writes credentials into a folder, one whole file at a time.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ferrule_identity::{TrustBundle, WorkloadCertificate};
@@ -39,7 +39,7 @@ pub fn write(
     )
 }
 
-/// Makes `folder`, for its owner alone, unless it is there.
+/// Makes `folder`, and those above it, for their owner alone, unless it is there.
 ///
 /// # Errors
 /// When it can be neither found nor made.
@@ -51,8 +51,8 @@ pub fn make_folder(folder: &Path) -> Result<(), StoreError> {
         path: folder.to_owned(),
         source,
     };
-    fs::create_dir_all(folder).map_err(failed)?;
-    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(failed)
 }
 
 /// Puts `bytes` where `path` is, by way of a new file beside it with the permissions `mode` that is synced first.
@@ -101,7 +101,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Readable by everyone: certificates are public.
-const PUBLIC: u32 = 0o644;
+pub const PUBLIC: u32 = 0o644;
 /// For the owner alone.
 pub const PRIVATE: u32 = 0o600;
 
@@ -117,7 +117,20 @@ pub struct StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_made_is_its_owners() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("a/b");
+        make_folder(&folder).unwrap();
+        make_folder(&folder).unwrap();
+        for made in [&folder, folder.parent().unwrap()] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
 
     #[test]
     fn a_file_is_replaced_whole_with_its_permissions() {
@@ -128,7 +141,11 @@ mod tests {
         replace(&path, b"new", PRIVATE).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!folder.path().join("key.pem.new").exists());
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left over"
+        );
     }
 
     #[test]

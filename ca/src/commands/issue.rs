@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use ferrule_credentials::store;
 use ferrule_identity::{KeyAlgorithm, PrivateKey, SigningRequest, TrustBundle};
 use serde_json::json;
 
 use super::cli::{Common, Issue};
 use super::init::read;
 use super::print::{Format, distance};
-use super::{Failure, files, open, print_json, print_line};
+use super::{Failure, open, print_json, print_line};
 use crate::crypto::CryptoProfile;
 use crate::instance::Instance;
 use crate::issue::{IssueError, Issued, Wanted};
@@ -54,9 +55,9 @@ pub(super) async fn run(issue: &Issue, common: &Common) -> Result<ExitCode, Fail
             "serial": issued.serial.to_string(),
             "not_before": issued.lifetime.not_before().unix(),
             "not_after": issued.lifetime.not_after().unix(),
-            "svid": issue.out.join("svid.pem"),
-            "key": key.is_some().then(|| issue.out.join("svid_key.pem")),
-            "bundle": issue.out.join("bundle.pem"),
+            "svid": issue.out.join(store::CHAIN_FILE),
+            "key": key.is_some().then(|| issue.out.join(store::KEY_FILE)),
+            "bundle": issue.out.join(store::BUNDLE_FILE),
         }))?,
         Format::Table => print_line(&format!(
             "{}\n  serial {}, until {} ({})\n  {out}/svid.pem, {out}/bundle.pem{}",
@@ -97,12 +98,28 @@ fn write(
     bundle: &TrustBundle,
 ) -> Result<(), Failure> {
     let failed = Failure::could_not("write what was issued");
-    let written = files::folder(&issue.out)
+    let written = store::make_folder(&issue.out)
         .and_then(|()| match key {
-            Some(key) => files::replace(&issue.out.join("svid_key.pem"), key.to_pem().as_bytes(), 0o600),
+            Some(key) => store::replace(
+                &issue.out.join(store::KEY_FILE),
+                key.to_pem().as_bytes(),
+                store::PRIVATE,
+            ),
             None => Ok(()),
         })
-        .and_then(|()| files::replace(&issue.out.join("svid.pem"), issued.chain_pem.as_bytes(), 0o644))
-        .and_then(|()| files::replace(&issue.out.join("bundle.pem"), bundle.to_pem().as_bytes(), 0o644));
+        .and_then(|()| {
+            store::replace(
+                &issue.out.join(store::CHAIN_FILE),
+                issued.chain_pem.as_bytes(),
+                store::PUBLIC,
+            )
+        })
+        .and_then(|()| {
+            store::replace(
+                &issue.out.join(store::BUNDLE_FILE),
+                bundle.to_pem().as_bytes(),
+                store::PUBLIC,
+            )
+        });
     written.map_err(failed)
 }

@@ -4,7 +4,6 @@ mod audit;
 mod backup;
 mod cli;
 mod fetch;
-mod files;
 mod init;
 mod issue;
 mod print;
