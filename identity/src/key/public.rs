@@ -54,6 +54,11 @@ impl PublicKey {
                 limit: MAX_SPKI_BYTES,
             });
         }
+        if let Some((algorithm, raw_at)) = plain_point(der) {
+            let parsed = ParsedPublicKey::new(verification(algorithm, default_digest(algorithm)), der)
+                .map_err(|_| KeyError::Rejected { what: "public key" })?;
+            return Ok(Self::checked(algorithm, der, raw_at, parsed));
+        }
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|source| KeyError::Malformed {
             what: "public key",
             source,
@@ -77,17 +82,26 @@ impl PublicKey {
         if canonical.as_ref() != der {
             return Err(KeyError::NotCanonical);
         }
-        Ok(Self {
+        Ok(Self::checked(algorithm, der, der.len() - raw.len(), parsed))
+    }
+
+    fn checked(algorithm: KeyAlgorithm, der: &[u8], raw_at: usize, parsed: ParsedPublicKey) -> Self {
+        Self {
             algorithm,
             spki: der.into(),
-            raw_at: der.len() - raw.len(),
+            raw_at,
             parsed: Arc::new(parsed),
-        })
+        }
     }
 
     /// The SubjectPublicKeyInfo in DER.
     pub fn spki_der(&self) -> &[u8] {
         &self.spki
+    }
+
+    /// The key's own bytes: what the wrapping calls the subject's public key.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.spki[self.raw_at..]
     }
 
     /// The kind of key.
@@ -127,7 +141,7 @@ impl PublicKey {
 
 impl rcgen::PublicKeyData for PublicKey {
     fn der_bytes(&self) -> &[u8] {
-        &self.spki[self.raw_at..]
+        self.raw()
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
@@ -168,6 +182,17 @@ pub(super) fn known_algorithm(
         }),
         (other, _) => Err(KeyError::Algorithm { name: name_of(other) }),
     }
+}
+
+/// The curve of an uncompressed point in the one wrapping that DER and RFC 5480 allow, and where the point begins.
+/// Such a key has no second spelling: the library takes no coordinate that is not below the field's prime.
+fn plain_point(der: &[u8]) -> Option<(KeyAlgorithm, usize)> {
+    let of = |(algorithm, wrapping, point): &(KeyAlgorithm, &[u8], usize)| {
+        let fits = der.len() == wrapping.len() + point && der.starts_with(wrapping);
+        // The wrapping ends with the mark of an uncompressed point, which is the point's own first octet.
+        fits.then_some((*algorithm, wrapping.len() - 1))
+    };
+    PLAIN_POINTS.iter().find_map(of)
 }
 
 /// The kind of RSA key that the SubjectPublicKeyInfo `der` holds, judged by its size and its exponent.
@@ -242,6 +267,20 @@ fn name_of(oid: ObjectIdentifier) -> String {
         .find(|(known, _)| *known == number)
         .map_or(number, |(_, name)| (*name).to_owned())
 }
+
+/// What stands before the two coordinates of an uncompressed point, and how many octets these have (RFC 5480 §2).
+const PLAIN_POINTS: [(KeyAlgorithm, &[u8], usize); 2] = [
+    (
+        KeyAlgorithm::EcdsaP256,
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04",
+        64,
+    ),
+    (
+        KeyAlgorithm::EcdsaP384,
+        b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00\x04",
+        96,
+    ),
+];
 
 /// The longest SubjectPublicKeyInfo that is read, in bytes; one of RSA-4096 has 550.
 const MAX_SPKI_BYTES: usize = 2048;

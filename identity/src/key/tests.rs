@@ -140,6 +140,39 @@ fn weak_and_unknown_public_keys_are_refused_by_name() {
     }
 }
 
+/// A small coordinate plus the field's prime is the same point, spelt another way.
+#[test]
+fn a_point_has_one_spelling() {
+    let octets = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        digits
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let points = [
+        (
+            KeyAlgorithm::EcdsaP256,
+            "3059301306072a8648ce3d020106082a8648ce3d03010703420004",
+            format!("{:064x}", 5),
+            "ffffffff00000001000000000000000000000001000000000000000000000004",
+            "459243b9aa581806fe913bce99817ade11ca503c64d9a3c533415c083248fbcc",
+        ),
+        (
+            KeyAlgorithm::EcdsaP384,
+            "3076301006072a8648ce3d020106052b8104002203620004",
+            format!("{:096x}", 2),
+            "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff000000000000000100000001",
+            "8cdeadbbd04911a3c1931e26df3fa6439dca9c7eb286fbd46fc319f0e2bb780232baf57825fc0c1912ada2fefe84024c",
+        ),
+    ];
+    for (algorithm, wrapping, x, longer, y) in points {
+        let key = PublicKey::from_spki_der(&octets(&[wrapping, &x, y].concat())).unwrap();
+        assert_eq!((key.algorithm(), key.raw().len()), (algorithm, 1 + x.len()));
+        let again = PublicKey::from_spki_der(&octets(&[wrapping, longer, y].concat()));
+        assert!(again.is_err(), "{again:?}");
+    }
+}
+
 #[test]
 fn nothing_may_follow_a_public_key() {
     let key = &one_of_each()[0];
