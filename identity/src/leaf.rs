@@ -19,7 +19,12 @@ pub fn check_leaf(certificate: &CertificateDer<'_>) -> Result<SpiffeId, LeafErro
     let unreadable = |source| LeafError::Unreadable { source };
     let reading = Reading::new(certificate).map_err(unreadable)?;
     let extensions = reading.extensions().map_err(unreadable)?;
-    check_usages(&extensions)?;
+    check_extensions(&extensions)
+}
+
+/// [`check_leaf`] of a certificate that has been read, which is all in its extensions.
+pub(crate) fn check_extensions(extensions: &Extensions<'_, '_>) -> Result<SpiffeId, LeafError> {
+    check_usages(extensions)?;
     let purposes = extensions.extended_key_usage.as_ref();
     if let Some(purposes) =
         purposes.filter(|purposes| !purposes.value.server_auth || !purposes.value.client_auth)
@@ -29,7 +34,7 @@ pub fn check_leaf(certificate: &CertificateDer<'_>) -> Result<SpiffeId, LeafErro
             client: purposes.value.client_auth,
         });
     }
-    spiffe_id(&extensions)
+    spiffe_id(extensions)
 }
 
 /// Checks the leaf rules of our own control plane's serving certificates, which are no workload's: names of DNS

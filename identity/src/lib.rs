@@ -31,4 +31,4 @@ pub use serial::{SerialError, SerialNumber};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use timestamp::{Lifetime, Timestamp};
 pub use verified::Verified;
-pub use verify::{PeerIdentity, VerifyError, chain_fingerprint, verify, verify_server_name};
+pub use verify::{PeerIdentity, VerifyError, chain_fingerprint, verify, verify_made, verify_server_name};

@@ -6,20 +6,22 @@
 mod error;
 pub(crate) mod reading;
 pub(crate) mod rules;
+pub(crate) mod signatures;
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 pub use error::{PathError, Place};
 pub use rules::CertificateFault;
+pub(crate) use signatures::SIGNATURE_ALGORITHMS;
 
 use crate::bundle::{Anchor, Anchors};
 use crate::revocation::Revocations;
-use crate::{Fingerprint, Lifetime, SerialNumber, Timestamp};
-use reading::Reading;
+use crate::{Fingerprint, Lifetime, PublicKey, SerialNumber, Timestamp};
+use reading::{Extensions, Reading};
 use rules::Role;
 
 /// What a certificate is to be used for. A certificate without extended key usage may be used for anything.
@@ -71,8 +73,62 @@ pub fn verify_path(
         return Err(PathError::Empty);
     };
     check_namesakes(others)?;
-    let leaf_reading = Reading::new(leaf).map_err(|source| PathError::at(Place::Leaf, source))?;
-    rules::check(&leaf_reading, Role::Leaf).map_err(|source| PathError::at(Place::Leaf, source))?;
+    let reading = Reading::new(leaf).map_err(|source| PathError::at(Place::Leaf, source))?;
+    rules::check(&reading, Role::Leaf).map_err(|source| PathError::at(Place::Leaf, source))?;
+    build(&reading, chain, anchors, purpose, revocations, now)
+}
+
+/// [`verify_path`] of a chain that is small enough, and whose leaf was read.
+///
+/// # Errors
+/// As [`verify_path`].
+pub(crate) fn verify_read(
+    leaf: &Leaf<'_, '_>,
+    chain: &[CertificateDer<'_>],
+    anchors: &Anchors,
+    purpose: Purpose,
+    revocations: &Revocations,
+    now: Timestamp,
+) -> Result<Path, PathError> {
+    check_namesakes(chain.get(1..).unwrap_or_default())?;
+    leaf.check()
+        .map_err(|source| PathError::at(Place::Leaf, source))?;
+    build(leaf.reading, chain, anchors, purpose, revocations, now)
+}
+
+/// A leaf that was read, with its extensions.
+pub(crate) struct Leaf<'c, 'a> {
+    pub(crate) reading: &'c Reading<'a>,
+    pub(crate) extensions: &'c Extensions<'c, 'a>,
+    /// The key that it was made for, where that is known: reading it again would tell nothing new.
+    pub(crate) made_for: Option<&'c PublicKey>,
+}
+
+impl Leaf<'_, '_> {
+    /// [`rules::check`], step by step.
+    fn check(&self) -> Result<(), CertificateFault> {
+        rules::check_fields(self.reading)?;
+        match self.made_for {
+            None => self.reading.public_key().map(drop)?,
+            Some(key) if self.reading.spki_der() == key.spki_der() => {}
+            Some(_) => return Err(CertificateFault::OtherKey),
+        }
+        rules::check_extensions(self.reading, self.extensions, Role::Leaf)
+    }
+}
+
+/// Has webpki look for a path, and judges each that it proposes.
+fn build(
+    leaf_reading: &Reading<'_>,
+    chain: &[CertificateDer<'_>],
+    anchors: &Anchors,
+    purpose: Purpose,
+    revocations: &Revocations,
+    now: Timestamp,
+) -> Result<Path, PathError> {
+    let [leaf, others @ ..] = chain else {
+        return Err(PathError::Empty);
+    };
     let end_entity =
         EndEntityCert::try_from(leaf).map_err(|source| PathError::from_webpki(source, chain, now))?;
 
@@ -82,7 +138,7 @@ pub fn verify_path(
     let objection = RefCell::new(None);
     let judge = |candidate: &webpki::VerifiedPath<'_>| match check_candidate(
         candidate,
-        &leaf_reading,
+        leaf_reading,
         chain,
         anchors,
         revocations,
@@ -99,7 +155,7 @@ pub fn verify_path(
     };
     let seconds = u64::try_from(now.unix()).map_err(|_| PathError::BeforeEpoch { now })?;
     let built = end_entity.verify_for_usage(
-        SIGNATURE_ALGORITHMS,
+        &anchors.known_keys().algorithms(),
         anchors.trusted(),
         others,
         UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
@@ -282,21 +338,6 @@ impl ExtendedKeyUsageValidator for Purpose {
         ))
     }
 }
-
-/// The algorithms with which certificates may be signed: nothing with SHA-1, RSA from 2,048 bits on.
-pub(crate) static SIGNATURE_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
-    webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    webpki::aws_lc_rs::ECDSA_P256_SHA384,
-    webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    webpki::aws_lc_rs::ED25519,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA384,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-];
 
 /// The most certificates that are searched for a path. A peer may send fewer: see [`verify`](mod@crate::verify).
 pub const MAX_PATH_CERTIFICATES: usize = 40;

@@ -10,7 +10,7 @@ use crate::leaf::{self, LeafError};
 use crate::path::reading::Reading;
 use crate::path::{self, CertificateFault, Link, Path, PathError, Purpose};
 use crate::revocation::Revocations;
-use crate::{Fingerprint, Lifetime, SerialNumber, SpiffeId, Timestamp, TrustDomain};
+use crate::{Fingerprint, Lifetime, PublicKey, SerialNumber, SpiffeId, Timestamp, TrustDomain};
 
 /// A workload that proved who it is, as far as certificates can: they were all in order at one time. That it
 /// holds the key is the handshake's part. Only [`verify`] makes one. A clone is the same one, and costs no memory.
@@ -132,27 +132,8 @@ pub fn verify(
     revocations: &Revocations,
     now: Timestamp,
 ) -> Result<PeerIdentity, VerifyError> {
-    let leaf = first(chain)?;
-    let id = leaf::check_leaf(leaf).map_err(|source| VerifyError::Leaf { source })?;
-    let trust_domain = id.trust_domain();
-    let bundle = bundles.of(&trust_domain).ok_or_else(|| VerifyError::NoBundle {
-        trust_domain: trust_domain.clone(),
-    })?;
-    let path =
-        path::verify_path(chain, bundle.trust(), Purpose::Peer, revocations, now).map_err(|source| {
-            VerifyError::Path {
-                id: id.clone(),
-                source: Box::new(source),
-            }
-        })?;
-    // Last, so that only who proved to be it learns that it is revoked.
-    if revocations.revokes(&id) {
-        return Err(VerifyError::IdentityRevoked { id });
-    }
-    let unreadable = |source| VerifyError::Leaf {
-        source: LeafError::Unreadable { source },
-    };
-    let reading = Reading::new(leaf).map_err(unreadable)?;
+    let reading = Reading::new(first(chain)?).map_err(unreadable)?;
+    let (id, bundle, path) = judge(&reading, None, chain, bundles, revocations, now)?;
     let proved = Proved {
         leaf_life: reading.lifetime().map_err(unreadable)?,
         key: reading.key_fingerprint(),
@@ -168,6 +149,64 @@ pub fn verify(
         id,
     };
     Ok(PeerIdentity(Arc::new(proved)))
+}
+
+/// Judges `leaf`, a certificate that was just made for `key`, as [`verify`] will wherever it is shown, and gives the ID
+/// in it. The key in it has to be `key`, octet for octet, which was read when the certificate was asked for.
+///
+/// # Errors
+/// As [`verify`], or when it is for another key.
+pub fn verify_made(
+    leaf: &CertificateDer<'_>,
+    key: &PublicKey,
+    bundles: &Bundles,
+    now: Timestamp,
+) -> Result<SpiffeId, VerifyError> {
+    let chain = std::slice::from_ref(leaf);
+    let reading = Reading::new(first(chain)?).map_err(unreadable)?;
+    let (id, ..) = judge(&reading, Some(key), chain, bundles, &Revocations::empty(), now)?;
+    Ok(id)
+}
+
+/// What [`verify`] does with a chain whose leaf was read: whose it is, by which bundle, and the path.
+fn judge<'b>(
+    reading: &Reading<'_>,
+    made_for: Option<&PublicKey>,
+    chain: &[CertificateDer<'_>],
+    bundles: &'b Bundles,
+    revocations: &Revocations,
+    now: Timestamp,
+) -> Result<(SpiffeId, &'b TrustBundle, Path), VerifyError> {
+    let extensions = reading.extensions().map_err(unreadable)?;
+    let id = leaf::check_extensions(&extensions).map_err(|source| VerifyError::Leaf { source })?;
+    let trust_domain = id.trust_domain();
+    let Some(bundle) = bundles.of(&trust_domain) else {
+        return Err(VerifyError::NoBundle { trust_domain });
+    };
+    let leaf = path::Leaf {
+        reading,
+        extensions: &extensions,
+        made_for,
+    };
+    let found = path::verify_read(&leaf, chain, bundle.trust(), Purpose::Peer, revocations, now);
+    let path = match found {
+        Ok(path) => path,
+        Err(source) => {
+            let source = Box::new(source);
+            return Err(VerifyError::Path { id, source });
+        }
+    };
+    // Last, so that only who proved to be it learns that it is revoked.
+    if revocations.revokes(&id) {
+        return Err(VerifyError::IdentityRevoked { id });
+    }
+    Ok((id, bundle, path))
+}
+
+fn unreadable(source: CertificateFault) -> VerifyError {
+    VerifyError::Leaf {
+        source: LeafError::Unreadable { source },
+    }
 }
 
 /// Checks the serving certificate of our own control plane: its leaf rules

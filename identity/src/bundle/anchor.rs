@@ -6,7 +6,8 @@ use x509_parser::extensions::GeneralName;
 use crate::path::CertificateFault;
 use crate::path::reading::{Reading, printable};
 use crate::path::rules::{self, Role};
-use crate::{Fingerprint, Lifetime, SpiffeId};
+use crate::path::signatures::KnownKeys;
+use crate::{Fingerprint, Lifetime, PublicKey, SpiffeId};
 
 /// A certificate that is trusted as the end of a path, after its own rules were checked.
 #[derive(Debug, Clone)]
@@ -14,7 +15,8 @@ pub struct Anchor {
     der: CertificateDer<'static>,
     trusted: TrustAnchor<'static>,
     lifetime: Lifetime,
-    key: Fingerprint,
+    key: PublicKey,
+    key_fingerprint: Fingerprint,
     subject: String,
 }
 
@@ -27,14 +29,15 @@ impl Anchor {
     /// The first rule that it breaks.
     pub fn from_der(der: &CertificateDer<'_>) -> Result<Self, CertificateFault> {
         let reading = Reading::new(der)?;
-        rules::check(&reading, Role::Anchor)?;
+        let key = rules::check(&reading, Role::Anchor)?;
         refuse_workload(&reading)?;
         // Our rules are the stricter ones; what webpki still cannot read is of no use as an anchor.
         let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_| CertificateFault::Unreadable)?;
         Ok(Self {
             trusted: trusted.to_owned(),
             lifetime: reading.lifetime()?,
-            key: reading.key_fingerprint(),
+            key_fingerprint: key.fingerprint(),
+            key,
             subject: printable(&reading.certificate.subject().to_string()),
             der: der.clone().into_owned(),
         })
@@ -52,7 +55,7 @@ impl Anchor {
 
     /// The SHA-256 of its public key.
     pub const fn key_fingerprint(&self) -> Fingerprint {
-        self.key
+        self.key_fingerprint
     }
 
     /// The SHA-256 of the whole certificate.
@@ -85,6 +88,7 @@ fn refuse_workload(reading: &Reading<'_>) -> Result<(), CertificateFault> {
 pub struct Anchors {
     checked: Vec<Anchor>,
     trusted: Vec<TrustAnchor<'static>>,
+    known: KnownKeys,
 }
 
 impl Anchors {
@@ -97,7 +101,12 @@ impl Anchors {
             }
         }
         let trusted = checked.iter().map(|anchor| anchor.trusted.clone()).collect();
-        Self { checked, trusted }
+        let known = KnownKeys::new(checked.iter().map(|anchor| anchor.key.clone()));
+        Self {
+            checked,
+            trusted,
+            known,
+        }
     }
 
     /// The anchors.
@@ -108,6 +117,11 @@ impl Anchors {
     /// The anchors in webpki's form.
     pub(crate) fn trusted(&self) -> &[TrustAnchor<'static>] {
         &self.trusted
+    }
+
+    /// The anchors' keys, read once for all signatures.
+    pub(crate) const fn known_keys(&self) -> &KnownKeys {
+        &self.known
     }
 
     /// The anchor that `trusted`, one of [`trusted`](Self::trusted), was made from.

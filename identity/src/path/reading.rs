@@ -119,15 +119,19 @@ impl<'a> Reading<'a> {
         .ok_or(CertificateFault::EndsBeforeItBegins)
     }
 
+    /// The SubjectPublicKeyInfo in DER.
+    pub(crate) fn spki_der(&self) -> &[u8] {
+        self.certificate.public_key().raw
+    }
+
     /// The subject's key, of a kind that we trust.
     pub(crate) fn public_key(&self) -> Result<PublicKey, CertificateFault> {
-        PublicKey::from_spki_der(self.certificate.public_key().raw)
-            .map_err(|source| CertificateFault::Key { source })
+        PublicKey::from_spki_der(self.spki_der()).map_err(|source| CertificateFault::Key { source })
     }
 
     /// The SHA-256 of the subject's key, whatever its kind.
     pub(crate) fn key_fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.certificate.public_key().raw)
+        Fingerprint::of(self.spki_der())
     }
 }
 

@@ -5,7 +5,7 @@ use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
 use super::reading::{Extensions, Reading};
-use crate::{KeyError, SerialError, SpiffeId};
+use crate::{KeyError, PublicKey, SerialError, SpiffeId};
 
 /// What a certificate is in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,16 @@ pub(crate) enum Role {
     Anchor,
 }
 
-/// Judges everything about a certificate that needs neither its issuer nor the time.
-pub(crate) fn check(reading: &Reading<'_>, role: Role) -> Result<(), CertificateFault> {
+/// Judges everything about a certificate that needs neither its issuer nor the time; gives its key.
+pub(crate) fn check(reading: &Reading<'_>, role: Role) -> Result<PublicKey, CertificateFault> {
+    check_fields(reading)?;
+    let key = reading.public_key()?;
+    check_extensions(reading, &reading.extensions()?, role)?;
+    Ok(key)
+}
+
+/// The part of [`check`] that looks at neither key nor extensions.
+pub(crate) fn check_fields(reading: &Reading<'_>) -> Result<(), CertificateFault> {
     let certificate = &reading.certificate;
     if certificate.version() != X509Version::V3 {
         return Err(CertificateFault::Version);
@@ -33,15 +41,21 @@ pub(crate) fn check(reading: &Reading<'_>, role: Role) -> Result<(), Certificate
     if certificate.issuer().iter().next().is_none() {
         return Err(CertificateFault::EmptyIssuer);
     }
-    check_times(reading)?;
-    reading.public_key()?;
-    let extensions = reading.extensions()?;
+    check_times(reading)
+}
+
+/// The part of [`check`] that looks at the extensions, which are those of `reading`.
+pub(crate) fn check_extensions(
+    reading: &Reading<'_>,
+    extensions: &Extensions<'_, '_>,
+    role: Role,
+) -> Result<(), CertificateFault> {
     match role {
-        Role::Leaf => check_leaf(&extensions)?,
-        Role::Intermediate | Role::Anchor => check_authority(reading, &extensions)?,
+        Role::Leaf => check_leaf(extensions)?,
+        Role::Intermediate | Role::Anchor => check_authority(reading, extensions)?,
     }
-    check_key_ids(reading, &extensions, role)?;
-    check_names(reading, &extensions)
+    check_key_ids(reading, extensions, role)?;
+    check_names(reading, extensions)
 }
 
 /// RFC 5280 §4.1.2.5: one spelling of each date, and an order between the two.
@@ -256,6 +270,9 @@ pub enum CertificateFault {
         /// What is wrong with the key.
         source: KeyError,
     },
+    /// Another key than the one that it was made for.
+    #[error("its public key is not the one that it was made for")]
+    OtherKey,
     /// The same extension twice (RFC 5280 §4.2).
     #[error("it has the extension {oid} twice")]
     DuplicateExtension {

@@ -46,7 +46,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// How peers may sign a handshake, the best liked first. `all` is for certificates.
 pub(super) const HANDSHAKE_SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: SIGNATURE_ALGORITHMS,
+    all: &SIGNATURE_ALGORITHMS,
     mapping: &[
         (
             SignatureScheme::ECDSA_NISTP256_SHA256,
