@@ -140,7 +140,7 @@ impl<'a> Bench<'a> {
             self.statements().await?,
             micros(|| Ok(std::hint::black_box(SigningRequest::from_pem(text()?)).map(drop)?))?,
             micros(|| Ok(std::hint::black_box(steps.sign(&self.key)).map(drop)?))?,
-            micros(|| Ok(steps.verify(leaves.next().context("no leaves")?)?))?,
+            micros(|| Ok(steps.verify(&self.key, leaves.next().context("no leaves")?)?))?,
             self.record(in_flight).await?,
             micros(|| self.answer(&signed[0]))?,
             self.durable().await?,

@@ -44,12 +44,12 @@ impl Steps {
         Ok(leaf)
     }
 
-    /// Judges a certificate from [`sign`](Self::sign) by the rules of a peer.
+    /// Judges a certificate from [`sign`](Self::sign) for `key` by the rules of a peer.
     ///
     /// # Errors
     /// When a peer would refuse it.
-    pub fn verify(&self, leaf: &CertificateDer<'static>) -> Result<(), IssueError> {
-        sign::check(&self.profile, leaf, self.signer.own_bundle(), self.now)
+    pub fn verify(&self, key: &PublicKey, leaf: &CertificateDer<'static>) -> Result<(), IssueError> {
+        sign::check(&self.profile, key, leaf, self.signer.own_bundle(), self.now)
     }
 
     /// The chain of such a certificate as it is answered, in PEM.

@@ -1,6 +1,8 @@
 //! Signs a leaf, then judges it as a peer would before it may leave.
 
-use ferrule_identity::{Bundles, Lifetime, PublicKey, Revocations, Timestamp, verify, verify_server_name};
+use ferrule_identity::{
+    Bundles, Lifetime, PublicKey, Revocations, Timestamp, verify_made, verify_server_name,
+};
 use rustls_pki_types::CertificateDer;
 
 use super::IssueError;
@@ -28,7 +30,7 @@ pub(super) fn sign(
     now: Timestamp,
 ) -> Result<Signed, IssueError> {
     let signed = draft(profile, key, lifetime, signer)?;
-    check(profile, &signed.leaf, signer.own_bundle(), now)?;
+    check(profile, key, &signed.leaf, signer.own_bundle(), now)?;
     Ok(signed)
 }
 
@@ -57,6 +59,7 @@ pub(super) fn draft(
 /// leaf, and was verified against the published roots when the signer was taken into use.
 pub(super) fn check(
     profile: &Profile,
+    key: &PublicKey,
     leaf: &CertificateDer<'static>,
     own: &Bundles,
     now: Timestamp,
@@ -66,20 +69,76 @@ pub(super) fn check(
         source,
     };
     let chain = std::slice::from_ref(leaf);
-    let none = Revocations::empty();
     match profile {
         Profile::Workload(id) => {
-            let peer = verify(chain, own, &none, now).map_err(|source| refused(source.into()))?;
-            if peer.id() == id {
+            let named = verify_made(leaf, key, own, now).map_err(|source| refused(source.into()))?;
+            if named == *id {
                 Ok(())
             } else {
-                Err(refused(format!("it names {}", peer.id()).into()))
+                Err(refused(format!("it names {named}").into()))
             }
         }
         Profile::Serving(names) => own.iter().try_for_each(|bundle| {
             names.iter().try_for_each(|name| {
-                verify_server_name(chain, bundle, &none, name, now).map_err(|source| refused(source.into()))
+                verify_server_name(chain, bundle, &Revocations::empty(), name, now)
+                    .map_err(|source| refused(source.into()))
             })
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ferrule_daemon::logging::Chain;
+    use ferrule_identity::{KeyAlgorithm, PrivateKey, SpiffeId};
+
+    use super::*;
+    use crate::lab::{Lab, START};
+
+    fn workload(name: &str) -> Profile {
+        let id = format!("spiffe://shop.local/ns/shop/sa/{name}");
+        Profile::Workload(SpiffeId::parse(&id).unwrap())
+    }
+
+    fn key() -> PublicKey {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        key.public_key().clone()
+    }
+
+    /// Each of these is what a fault on the way to the signature, or in it, would make.
+    #[tokio::test]
+    async fn a_leaf_that_peers_would_refuse_does_not_leave() {
+        let (lab, stranger) = (Lab::new().await, Lab::new().await);
+        let now = Timestamp::from_unix(START);
+        let signer = lab.ca.authorities.active_signer().unwrap();
+        let hour = Duration::from_secs(3600);
+        let lifetime = crate::issue::template::leaf_life(hour, signer.lifetime(), now).unwrap();
+        let (web, own) = (key(), signer.own_bundle());
+        let leaf = draft(&workload("web"), &web, lifetime, &signer).unwrap().leaf;
+        check(&workload("web"), &web, &leaf, own, now).unwrap();
+
+        let refused = |profile: &Profile, key: &PublicKey, leaf: &CertificateDer<'static>, now| {
+            let error = check(profile, key, leaf, own, now).unwrap_err();
+            Chain(&error).to_string()
+        };
+        let named = refused(&workload("api"), &web, &leaf, now);
+        assert!(
+            named.contains("it names spiffe://shop.local/ns/shop/sa/web"),
+            "{named}"
+        );
+        let keyed = refused(&workload("web"), &key(), &leaf, now);
+        assert!(keyed.contains("not the one that it was made for"), "{keyed}");
+        let ended = refused(&workload("web"), &web, &leaf, now.plus(2 * hour));
+        assert!(ended.contains("expired"), "{ended}");
+        let signer = stranger.ca.authorities.active_signer().unwrap();
+        let foreign = draft(&workload("web"), &web, lifetime, &signer).unwrap().leaf;
+        refused(&workload("web"), &web, &foreign, now);
+        for at in 0..leaf.len() {
+            let mut bent = leaf.to_vec();
+            bent[at] ^= 1;
+            refused(&workload("web"), &web, &bent.into(), now);
+        }
     }
 }
