@@ -162,8 +162,9 @@ async fn attempt(
     let turn = kit.turn.number();
     let secured = reach(endpoint, patience, material, kit).await?;
     let line = Line::new(secured, endpoint.address.socket(), turn);
-    // Who has just shaken hands is there.
-    let opened = stream(line, true, endpoint, patience.opening, caller, kit).await;
+    // Who has just shaken hands is there, but judges our certificate only now (RFC 8446 §4.4.4), and its refusal may be
+    // lost in a reset: that would end the call where the client had been told.
+    let opened = stream(line, is_last, endpoint, patience.opening, caller, kit).await;
     opened.map_err(|failed| failed.attempt)
 }
 
