@@ -1,6 +1,9 @@
 //! Tries out, when asked through the debug socket, how a destination answers this workload.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::io::ErrorKind;
+use std::iter::successors;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +18,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::buffer::Buffer;
+use crate::closed::CloseReason;
 use crate::config::Config;
 use crate::framing::exchange::{self, OpenError};
 use crate::framing::{Heard, Opening};
 use crate::net::address::UpstreamAddr;
 use crate::net::dial::dial;
-use crate::tls::handshake::{Secured, connect};
+use crate::tls::handshake::{HandshakeError, Secured, connect};
 use crate::tls::material::Material;
 
 /// What is to be tried out.
@@ -112,8 +116,14 @@ async fn mutual(order: &Order, config: &Config, material: &Material) -> Value {
     let tcp = match dial(order.address, &config.dialing()).await {
         Ok(tcp) => tcp,
         Err(error) => {
+            let reason = if is_reset(&error) {
+                let source = ErrorKind::ConnectionReset.into();
+                HandshakeError::Broken { source }.reason()
+            } else {
+                CloseReason::Unreachable
+            };
             return json!({
-                "established": false, "reason": "unreachable", "error": Chain(&error).to_string(),
+                "established": false, "reason": reason.word(), "error": Chain(&error).to_string(),
             });
         }
     };
@@ -189,6 +199,7 @@ async fn plaintext(order: &Order, config: &Config) -> Value {
     let told = |outcome: &str, detail: String| json!({ "outcome": outcome, "detail": detail });
     let mut tcp = match dial(order.address, &config.dialing()).await {
         Ok(tcp) => tcp,
+        Err(error) if is_reset(&error) => return told("refused", Chain(&error).to_string()),
         Err(error) => return told("unreachable", Chain(&error).to_string()),
     };
     if let Err(error) = tcp.write_all(b"GET / HTTP/1.0\r\n\r\n").await {
@@ -202,6 +213,13 @@ async fn plaintext(order: &Order, config: &Config) -> Value {
         Ok(Ok(Some(ALERT))) => told("refused", "the answer is an alert of TLS".to_owned()),
         Ok(Ok(Some(_))) => told("answered", "bytes came back in clear".to_owned()),
     }
+}
+
+/// Whether somebody was there, and cut the connection: a reset may be here before the connect is over.
+fn is_reset(error: &(dyn Error + 'static)) -> bool {
+    let causes = successors(Some(error), |&error| error.source());
+    let mut failures = causes.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    failures.any(|failure| failure.kind() == ErrorKind::ConnectionReset)
 }
 
 async fn first_byte(tcp: &mut TcpStream) -> std::io::Result<Option<u8>> {
