@@ -74,7 +74,7 @@ fn sidecar(fields: &mut Fields<'_>) -> Option<SidecarConfig> {
     let resolvers = fields.default("resolvers", "[]", |item| item.list(|item| item.text()));
     let api_server = fields.default("api_server", "[]", |item| item.list(|item| item.text()));
     let cpu = fields.default("cpu", "20m", |item| item.parsed::<Quantity>());
-    let cpu_limit = fields.default("cpu_limit", "1", |item| item.parsed::<Quantity>());
+    let cpu_limit = fields.default("cpu_limit", "'1'", |item| item.parsed::<Quantity>());
     let memory = fields.default("memory", "32Mi", |item| item.parsed::<Quantity>());
     let memory_limit = fields.default("memory_limit", "256Mi", |item| item.parsed::<Quantity>());
     let log_level = fields.default("log_level", "info", |item| item.text());
