@@ -35,8 +35,8 @@ fn a_sidecar_that_is_killed_lets_no_byte_out_and_comes_back() {
     }
     let clear = "marker-beside-a-crash";
     in_clear(&cluster, clear);
-    let wire = wire.stop();
-    assert!(wire.holds(clear), "the record is one of these pods");
+    let wire = wire.stop(clear);
+    assert!(wire.holds(clear), "the record, whole, is one of these pods");
     assert!(!wire.holds(marker), "no clear byte, whatever dies");
 }
 

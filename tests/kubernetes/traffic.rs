@@ -31,8 +31,8 @@ fn a_label_and_one_rule_bring_mutual_tls_within_a_minute_and_no_clear_byte() {
 
     let clear = "marker-of-the-others";
     in_clear(&cluster, clear);
-    let wire = wire.stop();
-    assert!(wire.holds(clear), "the record is one of these pods");
+    let wire = wire.stop(clear);
+    assert!(wire.holds(clear), "the record, whole, is one of these pods");
     assert!(!wire.holds(marker), "no clear byte of meshed pods");
 
     let_in_by_mutual_tls(&shop, "web", "client");

@@ -51,18 +51,26 @@ impl Wire {
         Self { folder, records }
     }
 
-    /// Ends; all that was sent before this is in the record.
+    /// Ends once `last`, which was sent in clear after everything that counts, is in the record: what the kernel still
+    /// holds when dumpcap ends is lost.
     ///
     /// # Panics
     /// When packets were lost: what is not in the record would prove nothing.
-    pub(super) fn stop(mut self) -> Recorded {
-        let mut all = Vec::new();
+    pub(super) fn stop(mut self, last: &str) -> Recorded {
+        until("the last marker is on record", || {
+            self.read().holds(last).then_some(())
+        });
         for process in &mut self.records {
             process.signal(Signal::INT);
             process.ended();
             let said = process.said();
             assert!(said.contains("/0 (pcap:0/dumpcap:0/"), "{said}");
         }
+        self.read()
+    }
+
+    fn read(&self) -> Recorded {
+        let mut all = Vec::new();
         for entry in fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "pcap") {
