@@ -48,12 +48,16 @@ fn an_application_whose_sidecar_has_too_little_memory_is_not_started() {
     let shop = Namespace::meshed(&cluster);
     let mut small = pod("small", &["pause"]);
     small["metadata"]["annotations"] =
-        json!({ "ferrule.dev/proxy-memory": "4Mi", "ferrule.dev/proxy-memory-limit": "4Mi" });
+        json!({ "ferrule.dev/proxy-memory": "1Mi", "ferrule.dev/proxy-memory-limit": "1Mi" });
     shop.apply(&small);
     let small = until("the kernel ends the sidecar", || {
         let pod = shop.get("pod/small")?;
         let sidecar = &pod["status"]["initContainerStatuses"][0];
-        let ended = |state: &str| sidecar[state]["terminated"]["reason"] == "OOMKilled";
+        // The runtime's own first steps in the container may already be too much.
+        let ended = |state: &str| {
+            let reason = &sidecar[state]["terminated"]["reason"];
+            reason == "OOMKilled" || reason == "StartError"
+        };
         (ended("state") || ended("lastState")).then_some(pod)
     });
     assert_eq!(
