@@ -314,7 +314,8 @@ pub(crate) const API: &str = "spiffe://shop.local/ns/shop/sa/api";
 const RULES: &str = "apiVersion: ferrule.dev/v1alpha1\nkind: AccessPolicy\nmetadata: { namespace: shop, name: all }\n\
                      spec: { workloads: all, action: allow, rules: [{ from: [{ namespaces: [shop] }] }] }\n";
 const DAY: Duration = Duration::from_secs(80_000);
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a connection is kept with nothing on it, 30 s.
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const SETTLING: Duration = Duration::from_secs(3);
 const FEW_DESCRIPTORS: usize = 64;
