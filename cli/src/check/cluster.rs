@@ -129,15 +129,13 @@ impl Cluster {
                 next: "put it there again: ferrule install … | kubectl apply -f -".to_owned(),
             })
         };
-        let found = self.run(&[
+        let found = self.read(&[
             "get",
             "mutatingwebhookconfigurations",
             "--field-selector=metadata.name=ferrule-injector",
-            "--output=json",
         ]);
-        let found: Value = match found.map(|text| serde_json::from_str(&text)) {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return looked.unseen("the webhook", &error.to_string()),
+        let found = match found {
+            Ok(found) => found,
             Err(why) => return looked.unseen("the webhook", &why),
         };
         let Some(webhook) = items(&found).next().map(|found| &found["webhooks"][0]) else {
@@ -168,16 +166,13 @@ impl Cluster {
     }
 
     fn control_plane(&self, looked: &mut Looked) {
-        for (kind, ready, wanted) in [
-            ("deployments", "readyReplicas", "replicas"),
-            ("statefulsets", "readyReplicas", "replicas"),
-        ] {
+        for kind in ["deployments", "statefulsets"] {
             let Some(all) = self.json(&["get", kind, "--namespace", &self.system], looked) else {
                 continue;
             };
             for one in items(&all) {
-                let has = one["status"][ready].as_u64().unwrap_or(0);
-                let wants = one["spec"][wanted].as_u64().unwrap_or(1);
+                let has = one["status"]["readyReplicas"].as_u64().unwrap_or(0);
+                let wants = one["spec"]["replicas"].as_u64().unwrap_or(1);
                 let name = text(&one["metadata"]["name"]);
                 looked.check((has < wants).then(|| Finding {
                     kind: Kind::NotReady,
@@ -210,19 +205,18 @@ impl Cluster {
 
     /// What `kubectl` says of some objects; what cannot be seen is noted.
     fn json(&self, words: &[&str], looked: &mut Looked) -> Option<Value> {
-        let what = words.get(1).copied().unwrap_or_default();
-        let mut words = words.to_vec();
-        words.push("--output=json");
-        let parsed = self
-            .run(&words)
-            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
-        match parsed {
+        match self.read(words) {
             Ok(value) => Some(value),
             Err(why) => {
-                looked.unseen(what, &why);
+                looked.unseen(words.get(1).copied().unwrap_or_default(), &why);
                 None
             }
         }
+    }
+
+    fn read(&self, words: &[&str]) -> Result<Value, String> {
+        let text = self.run(&[words, &["--output=json"]].concat())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 
     fn run(&self, words: &[&str]) -> Result<String, String> {
