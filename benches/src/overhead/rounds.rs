@@ -32,12 +32,8 @@ impl Rounds<'_> {
     ) -> anyhow::Result<()> {
         let mut open = Vec::new();
         for subject in self.subjects {
-            let started = Open::start(subject, folder).and_then(|mut open| {
-                works(&mut open)?;
-                Ok(open)
-            });
-            match started {
-                Ok(started) => open.push((subject, started)),
+            match start(subject, folder) {
+                Ok(started) => open.push((subject, Some(started))),
                 Err(error) => samples.fail(subject.name, "start", &error),
             }
         }
@@ -49,9 +45,21 @@ impl Rounds<'_> {
                 for measure in measures.filter(|measure| number == 0 || measure.depends_on_congestion()) {
                     // Nobody is always the first, or always behind the same one.
                     for at in 0..open.len() {
-                        let (subject, open) = &open[(at + round) % open.len()];
-                        if !samples.failed(subject.name, measure.name) {
-                            self.one(measure, subject, open, congestion, samples)?;
+                        let turn = (at + round) % open.len();
+                        let (subject, running) = &mut open[turn];
+                        let Some(path) = running
+                            .as_ref()
+                            .filter(|_| !samples.failed(subject.name, measure.name))
+                        else {
+                            continue;
+                        };
+                        if !self.one(measure, subject, path, congestion, samples)? {
+                            // What it failed at may keep it busy while others are measured.
+                            drop(running.take());
+                            match start(subject, folder) {
+                                Ok(again) => *running = Some(again),
+                                Err(error) => samples.fail(subject.name, "start", &error),
+                            }
                         }
                     }
                 }
@@ -60,6 +68,7 @@ impl Rounds<'_> {
         Ok(())
     }
 
+    /// Puts one load on one subject; false where it was not carried.
     fn one(
         &self,
         measure: &Measure,
@@ -67,7 +76,7 @@ impl Rounds<'_> {
         open: &Open,
         congestion: &str,
         samples: &mut Samples,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let full = samples.last(FULL, RATE_NAME, subject.name);
         let mut all = open.ids().to_vec();
         all.push(std::process::id());
@@ -93,11 +102,21 @@ impl Rounds<'_> {
                 for (figure, value) in told {
                     samples.add(place, figure, subject.name, value);
                 }
+                Ok(true)
             }
-            Err(error) => samples.fail(subject.name, measure.name, &error),
+            Err(error) => {
+                samples.fail(subject.name, measure.name, &error);
+                Ok(false)
+            }
         }
-        Ok(())
     }
+}
+
+/// Starts the programs of `subject`, and waits until they carry something.
+fn start(subject: &Subject, folder: &Path) -> anyhow::Result<Open> {
+    let mut open = Open::start(subject, folder)?;
+    works(&mut open)?;
+    Ok(open)
 }
 
 /// Waits until the whole way carries a request.
