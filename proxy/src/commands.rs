@@ -1,6 +1,7 @@
 //! The commands of `ferrule-proxy`, one file for each, with what they have in common.
 
 mod cli;
+mod control;
 mod redirect;
 mod serve;
 
@@ -26,6 +27,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Run(run) => serve::run(run),
         Command::Redirect(redirect) => redirect::run(redirect),
+        Command::Control(control) => control::run(control),
     };
     match done {
         Ok(code) => code,

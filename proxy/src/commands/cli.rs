@@ -31,6 +31,8 @@ pub(super) enum Command {
     Run(Run),
     /// Install, remove, check or print the rules that send connections through the sidecar
     Redirect(Redirect),
+    /// Join standard input and output with the debug socket of a sidecar, for who can start a program beside it alone
+    Control(Control),
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +47,18 @@ pub(super) struct Run {
     /// Read the settings, print what is in force with its origin, and end
     #[arg(long)]
     pub(super) check: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example, as `ferrule edges --cluster` starts it through kubectl exec, and speaks HTTP with it:
+  ferrule-proxy control /var/run/ferrule/identity/proxy.sock
+
+It ends when either side ends.")]
+pub(super) struct Control {
+    /// The debug socket: `admin.socket` of the sidecar's settings
+    #[arg(value_name = "SOCKET")]
+    pub(super) socket: PathBuf,
 }
 
 /// Send a workload's connections through the sidecar.
