@@ -11,7 +11,9 @@ use ferrule_identity::{SpiffeId, TrustDomain};
 use ferrule_shop::Target;
 
 use crate::bench::arguments::Bench;
+use crate::cluster::arguments::OfCluster;
 use crate::install::arguments::{Install, Uninstall, Upgrade};
+use crate::policy::arguments::{Policy, RuleFiles};
 use crate::print::Format;
 use crate::up::arguments::Up;
 
@@ -107,20 +109,11 @@ pub(crate) struct Check {
     /// Hold what is found against the controls of the hardening guidance
     #[arg(long)]
     pub(crate) guidance: bool,
-    /// Look at the Kubernetes cluster that kubectl means, instead of at a mesh that runs here
-    #[arg(long, conflicts_with = "control")]
-    pub(crate) cluster: bool,
-    /// The context of the kubeconfig [default: the current one]
-    #[arg(long = "context", value_name = "NAME", requires = "cluster")]
-    pub(crate) kubectl_context: Option<String>,
-    /// The program that asks the cluster
-    #[arg(long, value_name = "PROGRAM", default_value = "kubectl")]
-    pub(crate) kubectl: PathBuf,
-    /// The namespace of the control plane
-    #[arg(long, value_name = "NAME", default_value = "ferrule-system")]
-    pub(crate) system: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: OfCluster,
     /// The debug socket of a sidecar; may be given several times [default: all of the running mesh]
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "cluster")]
     pub(crate) control: Vec<PathBuf>,
     /// The CA's address, with --control
     #[arg(long, value_name = "URL", requires_all = ["control", "bundle", "trust_domain"])]
@@ -138,11 +131,15 @@ pub(crate) struct Check {
 #[command(after_long_help = "\
 Examples:
   ferrule edges
+  ferrule edges --cluster --namespace shop
   ferrule edges --control /run/ferrule/proxy.sock --output json")]
 pub(crate) struct Watched {
     /// The debug socket of a sidecar; may be given several times [default: all of the running mesh]
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "cluster")]
     pub(crate) control: Vec<PathBuf>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: OfCluster,
     /// Show what the caller's side has seen, too
     #[arg(long)]
     pub(crate) all: bool,
@@ -153,7 +150,8 @@ pub(crate) struct Watched {
 #[command(after_long_help = "\
 Examples:
   ferrule tap
-  ferrule tap --denied --count 1 --output json")]
+  ferrule tap --denied --count 1 --output json
+  ferrule tap --cluster --namespace shop")]
 pub(crate) struct Tap {
     /// Which sidecars.
     #[command(flatten)]
@@ -172,6 +170,7 @@ pub(crate) struct Tap {
 Examples:
   ferrule verify web api
   ferrule verify web api --port 8080 --output json
+  ferrule verify --cluster web.shop deploy/api.shop
   ferrule verify --control /run/ferrule/proxy.sock --address 10.1.0.3:8080 --expect spiffe://shop.local/ns/shop/sa/api
 
 Ends with 0 when the connection is mutual TLS, is let through, and nothing passes in clear; with 1 when not.")]
@@ -186,7 +185,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// The debug socket of the sidecar that calls, where it is of no running mesh
-    #[arg(long, value_name = "SOCKET", requires_all = ["address", "expect"], conflicts_with = "from")]
+    #[arg(long, value_name = "SOCKET", requires_all = ["address", "expect"], conflicts_with_all = ["from", "cluster"])]
     pub(crate) control: Option<PathBuf>,
     /// What it calls
     #[arg(long, value_name = "ADDRESS:PORT", requires = "control")]
@@ -194,6 +193,9 @@ pub(crate) struct Verify {
     /// Who has to answer there
     #[arg(long, value_name = "SPIFFE-ID", requires = "control", value_parser = SpiffeId::parse)]
     pub(crate) expect: Option<SpiffeId>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: OfCluster,
 }
 
 /// Say whether a connection would be let through, by which rule, and what would change that
@@ -204,6 +206,7 @@ Examples:
   ferrule explain --from spiffe://shop.local/ns/shop/sa/intruder --to store.shop --port 9000
   ferrule explain --from api --to www.example.com --port 443
   ferrule explain --rules policies/ --trust-domain shop.local --from 192.0.2.7 --to api --port 8080
+  ferrule explain --cluster --from deploy/web.shop --to api.shop --port 8080
 
 Ends with 0 when it would be let through, 1 when not.")]
 pub(crate) struct Explain {
@@ -222,6 +225,9 @@ pub(crate) struct Explain {
     /// Which rules, where not those of a running mesh.
     #[command(flatten)]
     pub(crate) files: RuleFiles,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: OfCluster,
 }
 
 /// Run one program with a sidecar beside it
@@ -306,106 +312,17 @@ pub(crate) struct Join {
 
 /// Pack what helps to understand a fault, without secrets, into an archive for a bug report
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  ferrule diagnose ferrule-report.tar.gz")]
+#[command(after_long_help = "\
+Examples:
+  ferrule diagnose ferrule-report.tar.gz
+  ferrule diagnose --cluster --namespace shop")]
 pub(crate) struct Diagnose {
     /// The archive to make
     #[arg(value_name = "FILE", default_value = "ferrule-report.tar.gz")]
     pub(crate) file: PathBuf,
-}
-
-/// Rules that no running mesh tells of.
-#[derive(Debug, Args)]
-pub(crate) struct RuleFiles {
-    /// Rules and documents of kind Workload, in files and folders, instead of those of a running mesh
-    #[arg(long, value_name = "FILE|FOLDER", requires = "trust_domain")]
-    pub(crate) rules: Vec<PathBuf>,
-    /// The trust domain of --rules
-    #[arg(long, value_name = "NAME", requires = "rules")]
-    pub(crate) trust_domain: Option<String>,
-}
-
-/// `ferrule policy`.
-#[derive(Debug, Subcommand)]
-#[command(after_long_help = "Example:\n  ferrule policy check policies/")]
-pub(crate) enum Policy {
-    /// Read rules as a sidecar would, and report every fault with its line and column
-    #[command(after_long_help = "\
-Examples:
-  ferrule policy check policies/ mesh.yaml
-  ferrule policy check --output json policies/")]
-    Check {
-        /// Files, and folders of files that end in .yaml or .yml
-        #[arg(required = true, value_name = "FILE|FOLDER")]
-        paths: Vec<PathBuf>,
-    },
-    /// Write Kubernetes NetworkPolicies that leave open between pods what rules allow, and no more
-    Network(Network),
-    /// Write the rules that the traffic of a trial lacks
-    #[command(after_long_help = "\
-Examples, after some days with `enforcement: audit` in the policies:
-  ferrule policy suggest > policies/suggested.yaml
-  ferrule policy suggest --log web.proxy.log --rules policies/ --trust-domain shop.local")]
-    Suggest {
-        /// Which traffic.
-        #[command(flatten)]
-        traffic: Traffic,
-        /// Take what was denied for wanted, too
-        #[arg(long)]
-        denied: bool,
-    },
-    /// Show what each rule did, and who was refused
-    #[command(after_long_help = "Example:\n  ferrule policy report --output json")]
-    Report {
-        /// Which traffic.
-        #[command(flatten)]
-        traffic: Traffic,
-    },
-}
-
-/// `ferrule policy network`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  ferrule policy network --trust-domain shop.local policies/ | kubectl apply -f -
-  ferrule policy network --trust-domain shop.local --namespace batch policies/
-
-Beside the mesh, not in its place: a network knows namespaces, addresses and ports, not who somebody is, so that each \
-opens at least what its rule allows, and the sidecars refuse the rest. What workloads reach beyond the mesh needs \
-policies of your own. Write them anew when rules change.")]
-pub(crate) struct Network {
-    /// Rules, in files and folders
-    #[arg(required = true, value_name = "FILE|FOLDER")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// The mesh's name
-    #[arg(long, value_name = "NAME", value_parser = TrustDomain::parse)]
-    pub(crate) trust_domain: TrustDomain,
-    /// A meshed namespace that has no rules; may be given several times
-    #[arg(long = "namespace", value_name = "NAME")]
-    pub(crate) namespaces: Vec<String>,
-    /// The namespace of the control plane
-    #[arg(long, value_name = "NAME", default_value = "ferrule-system")]
-    pub(crate) system: String,
-}
-
-impl RuleFiles {
-    /// The rules of the mesh that runs.
-    pub(crate) fn of_running() -> Self {
-        Self {
-            rules: Vec::new(),
-            trust_domain: None,
-        }
-    }
-}
-
-/// Traffic that sidecars have logged.
-#[derive(Debug, Args)]
-pub(crate) struct Traffic {
-    /// A sidecar's log, lines of JSON; - for standard input [default: those of the running mesh]
-    #[arg(long = "log", value_name = "FILE")]
-    pub(crate) logs: Vec<PathBuf>,
-    /// Which rules, where not those of a running mesh.
+    /// Which cluster.
     #[command(flatten)]
-    pub(crate) files: RuleFiles,
+    pub(crate) cluster: OfCluster,
 }
 
 /// `ferrule ca`: the words of `ferrule-ca`, for the CA of a running mesh.

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use ferrule_daemon::clock::Clock;
 use ferrule_identity::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::Check;
+use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::failure::{EXIT_COULD_NOT, EXIT_WRONG, Failure};
+use crate::meant::Meant;
 use crate::picture::Picture;
 use crate::print::{Table, Tone};
 use crate::sidecars::Sidecars;
@@ -29,17 +31,19 @@ pub(crate) fn run(arguments: &Check, context: &Context) -> Result<ExitCode, Fail
         now,
         asked: arguments.fail_before,
     };
-    if let Some(cluster) = cluster::Cluster::of(arguments) {
-        let mut looked = Looked::default();
-        cluster.look(&limits, &mut looked);
-        return ended(arguments, &looked, context);
-    }
     let running = if arguments.control.is_empty() {
-        Some(context.running()?)
+        match context.meant(&arguments.cluster)? {
+            Meant::Here(running) => Some(running),
+            Meant::Cluster(cluster) => {
+                let mut looked = Looked::default();
+                cluster::look(&cluster, &limits, &mut looked);
+                return ended(arguments, &looked, context);
+            }
+        }
     } else {
         None
     };
-    let sidecars = Sidecars::of(&arguments.control, context)?;
+    let sidecars = Sidecars::of(&arguments.control, &arguments.cluster, context)?;
     let looked = context.in_runtime(look(arguments, running.as_ref(), &sidecars, &limits))?;
     ended(arguments, &looked, context)
 }
@@ -99,14 +103,31 @@ async fn look(
     Ok(looked)
 }
 
+fn to_json(looked: &Looked) -> Value {
+    let [findings, warnings] =
+        [&looked.findings, &looked.warnings].map(|all| all.iter().map(Finding::to_json).collect::<Vec<_>>());
+    json!({ "findings": findings, "warnings": warnings, "unseen": looked.unseen, "checks": looked.checks })
+}
+
+/// What there is to find in a cluster, with the controls of the guidance.
+pub(crate) fn report(cluster: &Cluster) -> Value {
+    let limits = Limits {
+        now: Timestamp::from_unix(Clock::system().unix()),
+        asked: None,
+    };
+    let mut looked = Looked::default();
+    cluster::look(cluster, &limits, &mut looked);
+    let mut told = to_json(&looked);
+    told["guidance"] = json!(guidance::judged(&looked));
+    told
+}
+
 fn print(arguments: &Check, looked: &Looked, context: &Context) -> Result<(), Failure> {
     let guidance = arguments.guidance.then(|| guidance::judged(looked));
     if context.is_json() {
-        let [findings, warnings] = [&looked.findings, &looked.warnings]
-            .map(|all| all.iter().map(Finding::to_json).collect::<Vec<_>>());
-        return context.printer.json(&json!({
-            "findings": findings, "warnings": warnings, "unseen": looked.unseen, "checks": looked.checks, "guidance": guidance,
-        }));
+        let mut told = to_json(looked);
+        told["guidance"] = json!(guidance);
+        return context.printer.json(&told);
     }
     if let Some(guidance) = &guidance {
         let mut table = Table::new(["CONTROL", "NOW", "WHAT IT ASKS", "SHOWN BY"]);

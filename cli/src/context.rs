@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use ferrule_daemon::settings::environment;
 
-use crate::arguments::{Common, RuleFiles};
+use crate::arguments::Common;
+use crate::cluster::Cluster;
+use crate::cluster::arguments::OfCluster;
 use crate::failure::Failure;
+use crate::meant::Meant;
 use crate::picture::Picture;
+use crate::policy::arguments::RuleFiles;
 use crate::print::{Format, Printer};
-use crate::state::{Running, States};
+use crate::state::{Running, StateError, States};
 
 /// What every command is given.
 #[derive(Debug)]
@@ -53,12 +57,27 @@ impl Context {
         runtime.map_err(Failure::could_not("start"))?.block_on(work)
     }
 
-    /// Who is in the mesh that is meant, and under which rules: of files where some are named, else of the mesh that
-    /// runs.
-    pub(crate) fn picture(&self, files: &RuleFiles) -> Result<Picture, Failure> {
+    /// The mesh that is meant: that of a cluster, the one that was named, or the only one that runs.
+    pub(crate) fn meant(&self, cluster: &OfCluster) -> Result<Meant, Failure> {
+        if let Some(cluster) = Cluster::of(cluster) {
+            return Ok(Meant::Cluster(cluster));
+        }
+        match self.running() {
+            Err(Failure::State(StateError::None)) => Err(Failure::Missing {
+                message: format!(
+                    "{}, or look at the cluster that kubectl means with: --cluster",
+                    StateError::None
+                ),
+            }),
+            running => running.map(Meant::Here),
+        }
+    }
+
+    /// Who is in the mesh that is meant, and under which rules: of files where some are named.
+    pub(crate) fn picture(&self, files: &RuleFiles, cluster: &OfCluster) -> Result<Picture, Failure> {
         match &files.trust_domain {
             Some(trust_domain) => Picture::of_files(trust_domain, &files.rules),
-            None => Picture::of_running(&self.running()?),
+            None => self.meant(cluster)?.picture(),
         }
     }
 

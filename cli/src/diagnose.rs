@@ -1,6 +1,7 @@
 //! `ferrule diagnose`: packs what helps to understand a fault, and no secret, into one archive.
 
 mod archive;
+mod cluster;
 mod scrub;
 
 use std::fs::{self, File, OpenOptions};
@@ -15,25 +16,31 @@ use serde_json::json;
 
 use crate::arguments::Diagnose;
 use crate::context::Context;
-use crate::failure::Failure;
-use crate::sidecar::Socket;
+use crate::failure::{EXIT_COULD_NOT, Failure};
+use crate::meant::Meant;
+use crate::sidecar::{Socket, SocketError};
 use crate::state::{Running, RunningWorkload};
 use archive::Archive;
 use scrub::scrub;
 
 pub(crate) fn run(arguments: &Diagnose, context: &Context) -> Result<ExitCode, Failure> {
-    let running = context.running()?;
+    let meant = context.meant(&arguments.cluster)?;
     let clock = Clock::system();
     let mut packing = Packing {
         archive: Archive::new(clock.unix()),
         names: Vec::new(),
         redacted: 0,
+        unseen: Vec::new(),
     };
-    context.in_runtime(packing.fill(&running, clock.unix()))?;
+    match &meant {
+        Meant::Here(running) => context.in_runtime(packing.fill(running, clock.unix()))?,
+        Meant::Cluster(cluster) => context.in_runtime(packing.fill_from(cluster, clock.unix()))?,
+    }
     let Packing {
         archive,
         names,
         redacted,
+        unseen,
     } = packing;
     let path = &arguments.file;
     let cannot = || Failure::could_not(format!("write {}", path.display()));
@@ -46,10 +53,13 @@ pub(crate) fn run(arguments: &Diagnose, context: &Context) -> Result<ExitCode, F
         .open(path)
         .map_err(cannot())?;
     file.write_all(&bytes).map_err(cannot())?;
+    for what in &unseen {
+        context.printer.tell(&format!("not in it: {what}"));
+    }
     if context.is_json() {
         context
             .printer
-            .json(&json!({ "file": path, "entries": names, "redacted": redacted }))?;
+            .json(&json!({ "file": path, "entries": names, "redacted": redacted, "unseen": unseen }))?;
     } else {
         context.printer.line(&format!(
             "{}: {} entries, {redacted} places redacted. It has names, addresses and rules of your mesh; look into it \
@@ -59,7 +69,11 @@ pub(crate) fn run(arguments: &Diagnose, context: &Context) -> Result<ExitCode, F
             path.display()
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if unseen.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_COULD_NOT)
+    })
 }
 
 /// An archive that is being filled. Only what is named here goes in; everything passes through [`scrub`].
@@ -67,6 +81,8 @@ struct Packing {
     archive: Archive,
     names: Vec<String>,
     redacted: usize,
+    /// What could not be looked at, and why.
+    unseen: Vec<String>,
 }
 
 impl Packing {
@@ -113,11 +129,8 @@ impl Packing {
         );
         let socket = Socket::new(&workload.control);
         for (name, path) in ASKED {
-            let text = match socket.text(path).await {
-                Ok(text) => text,
-                Err(error) => format!("{}\n", Chain(&error)),
-            };
-            self.add(&format!("{folder}/{name}"), &text)?;
+            let answer = socket.text(path).await;
+            self.answer(&workload.title(), &format!("{folder}/{name}"), answer)?;
         }
         let log = match tail(&workload.proxy_log) {
             Ok(log) => log,
@@ -125,6 +138,26 @@ impl Packing {
         };
         // The application's own log stays where it is: nobody here can tell what is secret in it.
         self.add(&format!("{folder}/proxy.log"), &log)
+    }
+
+    /// What a sidecar has answered, or why it has not. That it is not ready is an answer, too.
+    fn answer(
+        &mut self,
+        title: &str,
+        name: &str,
+        answer: Result<String, SocketError>,
+    ) -> Result<(), Failure> {
+        let text = match answer {
+            Ok(text) => text,
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                if !matches!(error, SocketError::Status { .. }) {
+                    self.unseen.push(format!("{name} of {title}: {why}"));
+                }
+                why + "\n"
+            }
+        };
+        self.add(name, &text)
     }
 
     fn add(&mut self, name: &str, text: &str) -> Result<(), Failure> {

@@ -9,16 +9,16 @@ use crate::arguments::Watched;
 use crate::context::Context;
 use crate::failure::{EXIT_COULD_NOT, Failure};
 use crate::print::{Cell, Table, Tone, size};
-use crate::sidecars::{Sidecars, is_of_record};
+use crate::sidecars::Sidecars;
 
 pub(crate) fn run(arguments: &Watched, context: &Context) -> Result<ExitCode, Failure> {
-    let sidecars = Sidecars::of(&arguments.control, context)?;
+    let sidecars = Sidecars::of(&arguments.control, &arguments.cluster, context)?;
     let (answers, silent) = context.in_runtime(async { Ok(sidecars.ask("/edges", context).await) })?;
     let mut edges: BTreeMap<Edge, Sum> = BTreeMap::new();
-    let both = arguments.all || !sidecars.is_whole_mesh();
+    let both = arguments.all || sidecars.are_alone();
     for (_, answer) in &answers {
         for row in answer.as_array().into_iter().flatten() {
-            if both || is_of_record(row) {
+            if both || sidecars.show(row) {
                 edges
                     .entry(Edge::read(row, both))
                     .or_default()

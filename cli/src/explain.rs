@@ -1,5 +1,6 @@
 //! `ferrule explain`: says whether a connection would be let through, and by which rule.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
@@ -10,42 +11,97 @@ use serde_json::json;
 use crate::arguments::Explain;
 use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
-use crate::picture::{Member, Picture};
+use crate::picture::{Member, Picture, Service};
 use crate::print::Tone;
 
 pub(crate) fn run(arguments: &Explain, context: &Context) -> Result<ExitCode, Failure> {
-    let picture = context.picture(&arguments.files)?;
-    let question = Question::new(arguments, &picture)?;
-    let ask = question.ask();
-    let verdict = judge(&picture.policy, &ask);
-    let sentence = explain(&ask, &verdict);
-    if context.is_json() {
-        context.printer.json(&told(arguments, &verdict, &sentence))?;
-    } else {
-        let tone = match verdict.word() {
-            "allow" => Tone::Good,
-            "audit" => Tone::Doubtful,
-            _ => Tone::Bad,
-        };
-        let (word, rest) = sentence.split_once(':').unwrap_or(("", &sentence));
-        let word = context.printer.paint(tone, word);
-        context.printer.line(&format!("{word}:{rest}"))?;
+    let picture = context.picture(&arguments.files, &arguments.cluster)?;
+    let mut answers: Vec<Answer> = Vec::new();
+    for question in questions(arguments, &picture)? {
+        let answer = question.answer(&picture);
+        if !answers.iter().any(|other| other.sentence == answer.sentence) {
+            answers.push(answer);
+        }
     }
-    Ok(if verdict.is_allowed() {
+    // Where copies differ, the one that is not let through comes first.
+    answers.sort_by_key(|answer| answer.is_allowed);
+    let is_allowed = answers.iter().all(|answer| answer.is_allowed);
+    if context.is_json() {
+        let Some((first, others)) = answers.split_first() else {
+            return Err(unknown(&arguments.to, &picture));
+        };
+        let mut told = first.to_json(arguments);
+        if !others.is_empty() {
+            let others = others.iter().map(|answer| answer.to_json(arguments));
+            told["other_copies"] = others.collect();
+        }
+        context.printer.json(&told)?;
+    } else {
+        for answer in &answers {
+            let tone = match answer.word {
+                "allow" => Tone::Good,
+                "audit" => Tone::Doubtful,
+                _ => Tone::Bad,
+            };
+            let (word, rest) = answer.sentence.split_once(':').unwrap_or(("", &answer.sentence));
+            let word = context.printer.paint(tone, word);
+            context.printer.line(&format!("{word}:{rest}"))?;
+        }
+        if answers.len() > 1 {
+            context
+                .printer
+                .tell("its copies differ in their labels, so that rules are not the same for all of them");
+        }
+    }
+    Ok(if is_allowed {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(EXIT_WRONG)
     })
 }
 
-fn told(arguments: &Explain, verdict: &Verdict, sentence: &str) -> serde_json::Value {
-    let nearest = verdict.would.nearest().or_else(|| verdict.is.nearest());
-    json!({
-        "from": arguments.from, "to": arguments.to, "port": arguments.port,
-        "allowed": verdict.is_allowed(), "verdict": verdict.word(), "reason": verdict.is.reason(),
-        "rule": verdict.rule().map(ToString::to_string), "nearest": nearest.map(ToString::to_string),
-        "sentence": sentence,
-    })
+/// What comes of a question.
+struct Answer {
+    is_allowed: bool,
+    word: &'static str,
+    reason: &'static str,
+    rule: Option<String>,
+    nearest: Option<String>,
+    sentence: String,
+}
+
+impl Answer {
+    fn of(ask: &Ask<'_>, verdict: &Verdict) -> Self {
+        let nearest = verdict.would.nearest().or_else(|| verdict.is.nearest());
+        Self {
+            is_allowed: verdict.is_allowed(),
+            word: verdict.word(),
+            reason: verdict.is.reason(),
+            rule: verdict.rule().map(ToString::to_string),
+            nearest: nearest.map(ToString::to_string),
+            sentence: explain(ask, verdict),
+        }
+    }
+
+    /// Not even a matter of rules: the sidecar knows of nobody there.
+    fn nowhere(sentence: String) -> Self {
+        Self {
+            is_allowed: false,
+            word: "deny",
+            reason: "unknown_destination",
+            rule: None,
+            nearest: None,
+            sentence,
+        }
+    }
+
+    fn to_json(&self, arguments: &Explain) -> serde_json::Value {
+        json!({
+            "from": arguments.from, "to": arguments.to, "port": arguments.port,
+            "allowed": self.is_allowed, "verdict": self.word, "reason": self.reason,
+            "rule": self.rule, "nearest": self.nearest, "sentence": self.sentence,
+        })
+    }
 }
 
 /// What is asked, whole, so that the question can borrow from it.
@@ -61,74 +117,129 @@ enum Question<'p> {
         caller: &'p Member,
         address: IpAddr,
         host: Option<HostName>,
+        service: Option<&'p Service>,
         port: u16,
     },
 }
 
+#[derive(Clone)]
 enum Caller {
     Id(SpiffeId),
     InClear(IpAddr),
 }
 
-impl<'p> Question<'p> {
-    fn new(arguments: &Explain, picture: &'p Picture) -> Result<Self, Failure> {
-        let port = arguments.port;
-        let from = picture.member(&arguments.from)?;
-        if let Some(called) = picture.member(&arguments.to)? {
-            let caller = match from {
-                Some(member) => Caller::Id(member.id.clone()),
-                None => stranger(&arguments.from, picture)?,
-            };
-            return Ok(Self::In { caller, called, port });
-        }
-        let Some(caller) = from else {
-            return Err(unknown(&arguments.to, picture));
-        };
-        if let Ok(address) = arguments.to.parse() {
-            let host = None;
-            return Ok(Self::Out {
-                caller,
-                address,
-                host,
-                port,
-            });
-        }
-        let host = HostName::parse(&arguments.to).map_err(|_| unknown(&arguments.to, picture))?;
-        let address = match arguments.address {
-            Some(address) => address,
-            None => lookup(&host, port)?,
-        };
-        Ok(Self::Out {
-            caller,
-            address,
-            host: Some(host),
+/// What is asked, for each copy whose labels may make a difference.
+fn questions<'p>(arguments: &Explain, picture: &'p Picture) -> Result<Vec<Question<'p>>, Failure> {
+    let port = arguments.port;
+    let called = picture.copies(&arguments.to)?;
+    if !called.is_empty() {
+        let caller = caller(&arguments.from, picture)?;
+        let asked = called.into_iter().map(|called| Question::In {
+            caller: caller.clone(),
+            called,
             port,
-        })
+        });
+        return Ok(asked.collect());
     }
+    let callers = picture.copies(&arguments.from)?;
+    let named = picture.beyond(&arguments.to);
+    let plain = picture.plain(&arguments.to);
+    let plain = plain.and_then(|plain| plain.names.addresses.first().copied());
+    let (address, host) = match (
+        arguments.to.parse().ok(),
+        named.and_then(|service| service.addresses.first()),
+    ) {
+        (Some(address), _) => (address, None),
+        (None, Some(address)) => (*address, None),
+        (None, None) => match (plain, HostName::parse(&arguments.to)) {
+            (Some(address), _) => (address, None),
+            (None, Err(_)) => return Err(unknown(&arguments.to, picture)),
+            (None, Ok(_)) if callers.is_empty() => return Err(unknown(&arguments.to, picture)),
+            (None, Ok(host)) => {
+                let address = match arguments.address {
+                    Some(address) => address,
+                    None => lookup(&host, port)?,
+                };
+                (address, Some(host))
+            }
+        },
+    };
+    if callers.is_empty() {
+        return Err(unknown(&arguments.from, picture));
+    }
+    let service = named.or_else(|| picture.beyond(&address.to_string()));
+    let asked = callers.into_iter().map(|caller| Question::Out {
+        caller,
+        address,
+        host: host.clone(),
+        service,
+        port,
+    });
+    Ok(asked.collect())
+}
 
-    fn ask(&self) -> Ask<'_> {
+impl Question<'_> {
+    fn answer(&self, picture: &Picture) -> Answer {
+        let judged = |ask: &Ask<'_>| Answer::of(ask, &judge(&picture.policy, ask));
         match self {
-            Self::In { caller, called, port } => Ask::Inbound(Inbound {
+            Self::In { caller, called, port } => judged(&Ask::Inbound(Inbound {
                 source: match caller {
                     Caller::Id(id) => Source::Verified(id),
                     Caller::InClear(address) => Source::Plaintext(*address),
                 },
                 destination: called.workload(),
                 port: *port,
-            }),
+            })),
             Self::Out {
                 caller,
                 address,
                 host,
+                service,
                 port,
-            } => Ask::Outbound(Outbound {
-                source: caller.workload(),
-                address: *address,
-                port: *port,
-                services: &[],
-                host: host.as_ref(),
-            }),
+            } => {
+                // As a sidecar finds its way before it asks for leave.
+                let refused = match service {
+                    Some(service) if !service.ports.contains(port) => {
+                        Some(format!("the service {} has no port {port}", service.name))
+                    }
+                    None if host.is_none() && picture.policy.is_in_mesh_ranges(*address) => Some(format!(
+                        "{address} lies within the mesh's ranges, and nobody with a sidecar is known there"
+                    )),
+                    _ => None,
+                };
+                if let Some(why) = refused {
+                    return Answer::nowhere(format!("denied: {} to {address}:{port}: {why}", caller.title()));
+                }
+                judged(&Ask::Outbound(Outbound {
+                    source: caller.workload(),
+                    address: *address,
+                    port: *port,
+                    services: service.map_or(&[][..], |service| std::slice::from_ref(&service.name)),
+                    host: host.as_ref(),
+                }))
+            }
         }
+    }
+}
+
+/// Who calls a workload of the mesh: another of them, somebody beside it, or a stranger.
+fn caller(text: &str, picture: &Picture) -> Result<Caller, Failure> {
+    if let Ok(id) = SpiffeId::parse(text) {
+        return Ok(Caller::Id(id));
+    }
+    let called = picture.called(text);
+    let ids: BTreeSet<&SpiffeId> = called.iter().map(|member| &member.id).collect();
+    match (ids.first(), ids.len()) {
+        (Some(id), 1) => return Ok(Caller::Id((*id).clone())),
+        (Some(_), _) => {
+            picture.copies(text)?;
+        }
+        (None, _) => {}
+    }
+    let plain = picture.plain(text);
+    match plain.and_then(|plain| plain.names.addresses.first()) {
+        Some(address) => Ok(Caller::InClear(*address)),
+        None => stranger(text, picture),
     }
 }
 
@@ -137,9 +248,7 @@ fn stranger(text: &str, picture: &Picture) -> Result<Caller, Failure> {
     if let Ok(address) = text.parse() {
         return Ok(Caller::InClear(address));
     }
-    SpiffeId::parse(text)
-        .map(Caller::Id)
-        .map_err(|_| unknown(text, picture))
+    Err(unknown(text, picture))
 }
 
 fn unknown(text: &str, picture: &Picture) -> Failure {

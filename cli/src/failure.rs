@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::cluster::kubectl::KubectlError;
 use crate::sidecar::SocketError;
 use crate::state::StateError;
 
@@ -35,6 +36,9 @@ pub enum Failure {
     /// A debug socket did not answer.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// A cluster has not been asked.
+    #[error(transparent)]
+    Kubectl(#[from] KubectlError),
 }
 
 impl Failure {
@@ -53,7 +57,8 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage { .. } | Self::State(StateError::Several { .. }) => EXIT_USAGE,
-            Self::Missing { .. } | Self::CouldNot { .. } | Self::State(_) | Self::Socket(_) => EXIT_COULD_NOT,
+            Self::Missing { .. } | Self::CouldNot { .. } => EXIT_COULD_NOT,
+            Self::State(_) | Self::Socket(_) | Self::Kubectl(_) => EXIT_COULD_NOT,
         })
     }
 }

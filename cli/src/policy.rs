@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use crate::arguments::Policy;
 use crate::context::Context;
 use crate::failure::Failure;
+use arguments::Policy;
 
+pub(crate) mod arguments;
 mod check;
 pub(crate) mod files;
 mod network;

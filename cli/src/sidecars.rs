@@ -1,12 +1,16 @@
-//! The sidecars that a command asks: those that were named by their sockets, or all of the mesh that runs.
+//! The sidecars that a command asks: those that were named by their sockets, or all of the mesh that is meant.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
 
 use ferrule_daemon::logging::Chain;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
+use crate::cluster::arguments::OfCluster;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::sidecar::{Socket, SocketError};
@@ -25,11 +29,13 @@ pub(crate) struct Sidecars {
     pub(crate) all: Vec<Sidecar>,
     /// How identities of the mesh's own workloads begin, where that is known: `spiffe://shop.local/ns/`.
     prefix: Option<String>,
+    /// The namespaces whose sidecars are asked; all, where none is named.
+    namespaces: BTreeSet<String>,
 }
 
 impl Sidecars {
     /// Those with these sockets; without any, all of the mesh that is meant.
-    pub(crate) fn of(sockets: &[PathBuf], context: &Context) -> Result<Self, Failure> {
+    pub(crate) fn of(sockets: &[PathBuf], cluster: &OfCluster, context: &Context) -> Result<Self, Failure> {
         if !sockets.is_empty() {
             let named = sockets.iter().map(|path| Sidecar {
                 title: path.display().to_string(),
@@ -38,22 +44,36 @@ impl Sidecars {
             return Ok(Self {
                 all: named.collect(),
                 prefix: None,
+                namespaces: BTreeSet::new(),
             });
         }
-        let mesh = context.running()?.mesh;
-        let sidecars = mesh.workloads.iter().map(|workload| Sidecar {
-            title: workload.title(),
-            socket: Socket::new(&workload.control),
+        let meant = context.meant(cluster)?;
+        let sidecars = meant.replicas()?.into_iter().map(|replica| Sidecar {
+            title: replica.title,
+            socket: replica.socket,
         });
         Ok(Self {
             all: sidecars.collect(),
-            prefix: Some(format!("spiffe://{}/ns/", mesh.trust_domain)),
+            prefix: Some(meant.prefix()?),
+            namespaces: cluster.namespaces.iter().cloned().collect(),
         })
     }
 
-    /// Whether both ends of a connection within the mesh are asked, so that it has two lines.
-    pub(crate) fn is_whole_mesh(&self) -> bool {
-        self.prefix.is_some()
+    /// Whether nothing is known of the others of their mesh, so that each line may be the only one about a connection.
+    pub(crate) const fn are_alone(&self) -> bool {
+        self.prefix.is_none()
+    }
+
+    /// Whether a line is to be shown: of a connection whose both ends are asked there are two.
+    pub(crate) fn show(&self, line: &Value) -> bool {
+        let Some(prefix) = &self.prefix else {
+            return true;
+        };
+        let called = line["dst_id"].as_str().and_then(|id| id.strip_prefix(prefix));
+        let namespace = called.and_then(|rest| rest.split('/').next());
+        let is_elsewhere = namespace
+            .is_some_and(|namespace| !self.namespaces.is_empty() && !self.namespaces.contains(namespace));
+        is_elsewhere || is_of_record(line)
     }
 
     /// `web.shop` for an identity of the mesh; otherwise the identity, or the address beside it.
@@ -71,14 +91,15 @@ impl Sidecars {
 
     /// What each of them answers to `GET path`; who does not answer is told of, and counted.
     pub(crate) async fn ask(&self, path: &'static str, context: &Context) -> (Vec<(&Sidecar, Value)>, usize) {
+        let asked = self.all.iter().map(|sidecar| &sidecar.socket);
         let mut answers = Vec::new();
         let mut silent = 0;
-        for sidecar in &self.all {
-            match sidecar.socket.get(path).await {
+        for (sidecar, answer) in self.all.iter().zip(ask_all(asked, path).await) {
+            match answer {
                 Ok(answer) => answers.push((sidecar, answer)),
                 Err(error) => {
                     silent += 1;
-                    tell_silent(sidecar, &error, context);
+                    tell_silent(&sidecar.title, &error, context);
                 }
             }
         }
@@ -86,15 +107,40 @@ impl Sidecars {
     }
 }
 
-pub(crate) fn tell_silent(sidecar: &Sidecar, error: &SocketError, context: &Context) {
-    context
-        .printer
-        .tell(&format!("{}: {}", sidecar.title, Chain(error)));
+/// What each of these answers to `GET path`, in their order; some are asked at a time.
+pub(crate) async fn ask_all<'s>(
+    sockets: impl Iterator<Item = &'s Socket>,
+    path: &'static str,
+) -> Vec<Result<Value, SocketError>> {
+    at_once(sockets.map(|socket| socket.get(path))).await
+}
+
+/// What comes of all of these, in their order; some are done at a time.
+pub(crate) async fn at_once<T, F: Future<Output = T>>(all: impl Iterator<Item = F>) -> Vec<T> {
+    let room = Semaphore::new(AT_ONCE);
+    let done = RefCell::new(BTreeMap::new());
+    let work = all.enumerate().map(|(at, one)| {
+        let (room, done) = (&room, &done);
+        let one: Work<'_> = Box::pin(async move {
+            let _seat = room.acquire().await;
+            let one = one.await;
+            done.borrow_mut().insert(at, one);
+            Ok(())
+        });
+        one
+    });
+    // None of them fails: what comes of it is kept.
+    let _ = together(work.collect()).await;
+    done.into_inner().into_values().collect()
+}
+
+pub(crate) fn tell_silent(title: &str, error: &SocketError, context: &Context) {
+    context.printer.tell(&format!("{title}: {}", Chain(error)));
 }
 
 /// Of the two lines of a connection within the mesh, whether this is the one to show: the server's; the client's
 /// where the server has seen nothing that it could tell.
-pub(crate) fn is_of_record(line: &Value) -> bool {
+fn is_of_record(line: &Value) -> bool {
     let silent = ["refused_by_peer", "upstream_reset"];
     line["direction"] == "inbound"
         || (line["tls"] != "mutual"
@@ -125,3 +171,6 @@ pub(crate) async fn together(mut all: Vec<Work<'_>>) -> Result<(), Failure> {
     })
     .await
 }
+
+/// How many sidecars are asked at a time: in a cluster, each of them by a program of its own.
+const AT_ONCE: usize = 8;

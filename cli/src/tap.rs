@@ -10,10 +10,10 @@ use crate::context::Context;
 use crate::edges::{tls_tone, verdict_tone};
 use crate::failure::{EXIT_COULD_NOT, Failure};
 use crate::print::{Tone, size};
-use crate::sidecars::{Sidecar, Sidecars, Work, is_of_record, tell_silent, together};
+use crate::sidecars::{Sidecar, Sidecars, Work, tell_silent, together};
 
 pub(crate) fn run(arguments: &Tap, context: &Context) -> Result<ExitCode, Failure> {
-    let sidecars = Sidecars::of(&arguments.watched.control, context)?;
+    let sidecars = Sidecars::of(&arguments.watched.control, &arguments.watched.cluster, context)?;
     let tapping = Tapping {
         arguments,
         context,
@@ -56,7 +56,7 @@ impl Tapping<'_> {
             // One that goes away does not end the others' tap.
             Err(Failure::Socket(error)) => {
                 self.silent.set(self.silent.get() + 1);
-                tell_silent(sidecar, &error, self.context);
+                tell_silent(&sidecar.title, &error, self.context);
                 Ok(())
             }
             ended => ended,
@@ -92,9 +92,8 @@ impl Tapping<'_> {
     }
 
     fn is_wanted(&self, line: &Value) -> bool {
-        let both = self.arguments.watched.all || !self.sidecars.is_whole_mesh();
         let denied = !self.arguments.denied || line["verdict"] == "deny";
-        denied && (both || is_of_record(line))
+        denied && (self.arguments.watched.all || self.sidecars.show(line))
     }
 
     fn text(&self, line: &Value) -> String {

@@ -1,4 +1,4 @@
-//! Reads the connections that sidecars have logged, one kind of them at a time.
+//! Reads the connections that sidecars tell of, one kind of them at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -70,26 +70,46 @@ impl Traffic {
                 return Ok(());
             }
             if let Some(kind) = serde_json::from_slice(&line).ok().as_ref().and_then(read) {
-                self.count(kind);
+                self.count(kind, 1);
             }
         }
     }
 
-    fn count(&mut self, kind: Kind) {
+    /// Adds what the sidecar of a pod sums up of its connections since its start.
+    pub(crate) fn add_edges(&mut self, edges: &Value, namespace: &str, pod: &str) {
+        for row in edges.as_array().into_iter().flatten() {
+            let count = row["connections"].as_u64().unwrap_or_default();
+            if row["src_id"] == OVERFLOW {
+                self.dropped += count;
+            } else if let Some(kind) = kind(row) {
+                let kind = Kind {
+                    namespace: namespace.to_owned(),
+                    pod: pod.to_owned(),
+                    ..kind
+                };
+                self.count(kind, count);
+            }
+        }
+    }
+
+    fn count(&mut self, kind: Kind, more: u64) {
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
-            self.dropped += 1;
+            self.dropped += more;
         } else {
-            *self.kinds.entry(kind).or_default() += 1;
+            *self.kinds.entry(kind).or_default() += more;
         }
     }
 }
 
 /// The connection whose end a line tells; `None` for every other line.
 fn read(line: &Value) -> Option<Kind> {
+    (line["event"] == "close").then(|| kind(line)).flatten()
+}
+
+/// The kind of a connection, as a line of a log tells it, or a row of a sum.
+fn kind(line: &Value) -> Option<Kind> {
     let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-    if line["event"] != "close" || line["direction"].as_str().is_none() {
-        return None;
-    }
+    line["direction"].as_str()?;
     let host = |address: String| match address.parse::<std::net::SocketAddr>() {
         Ok(address) => address.ip().to_string(),
         Err(_) => address,
@@ -151,6 +171,9 @@ impl Kind {
 /// The longest line that is read as one.
 const MOST_BYTES: u64 = 64 * 1024;
 
+/// What a sidecar calls the sum of all that found no room of its own.
+const OVERFLOW: &str = "overflow";
+
 /// Kinds that are kept: more are no traffic but a scan.
 const MOST_KINDS: usize = 100_000;
 
@@ -184,5 +207,19 @@ mod tests {
         let (kind, _) = traffic.kinds.first_key_value().unwrap();
         assert_eq!(kind.caller(), "spiffe://shop.local/ns/shop/sa/web");
         assert_eq!(kind.called(), "10.1.0.3");
+    }
+
+    #[test]
+    fn what_a_sidecar_sums_up_is_of_the_same_kinds() {
+        let line: Value = serde_json::from_str(&LINE.replace('\n', " ")).unwrap();
+        let mut row = line.clone();
+        row["src_addr"] = "".into();
+        row["connections"] = 7.into();
+        let overflow = serde_json::json!({ "src_id": "overflow", "direction": "overflow", "dst_port": 0, "connections": 3 });
+        let mut traffic = Traffic::default();
+        traffic.add_edges(&serde_json::json!([row, overflow]), "shop", "api-0");
+        let kinds: Vec<_> = traffic.kinds.into_iter().collect();
+        assert_eq!(kinds, [(read(&line).unwrap(), 7)]);
+        assert_eq!(traffic.dropped, 3);
     }
 }

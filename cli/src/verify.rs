@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ferrule_daemon::logging::Chain;
 use ferrule_identity::SpiffeId;
 use ferrule_policy::{Ask, Inbound, Source, explain, judge};
 use serde_json::{Value, json};
 
-use crate::arguments::{RuleFiles, Verify};
+use crate::arguments::Verify;
 use crate::context::Context;
-use crate::failure::{EXIT_WRONG, Failure};
-use crate::picture::Picture;
+use crate::failure::{EXIT_COULD_NOT, EXIT_WRONG, Failure};
+use crate::meant::Replica;
+use crate::picture::{Member, Picture};
 use crate::print::Tone;
 use crate::sidecar::Socket;
-use crate::state::{RunningMesh, RunningWorkload};
 
 pub(crate) fn run(arguments: &Verify, context: &Context) -> Result<ExitCode, Failure> {
     let probes = match (&arguments.control, arguments.address, &arguments.expect) {
@@ -28,9 +29,17 @@ pub(crate) fn run(arguments: &Verify, context: &Context) -> Result<ExitCode, Fai
         _ => of_mesh(arguments, context)?,
     };
     let mut evidence = Vec::new();
+    let mut unseen = 0;
     for probe in probes {
-        let told = context.in_runtime(probe.run())?;
-        evidence.push((probe, told));
+        match context.in_runtime(probe.run()) {
+            Ok(told) => evidence.push((probe, told)),
+            Err(failure) => {
+                unseen += 1;
+                context
+                    .printer
+                    .tell(&format!("{}: {}", probe.title, Chain(&failure)));
+            }
+        }
     }
     let is_fine = |(probe, told): &(Probe, Value)| probe.faults(told).is_empty();
     if context.is_json() {
@@ -41,90 +50,81 @@ pub(crate) fn run(arguments: &Verify, context: &Context) -> Result<ExitCode, Fai
             probe.print(told, context)?;
         }
     }
-    Ok(if evidence.iter().all(is_fine) {
-        ExitCode::SUCCESS
-    } else {
+    Ok(if !evidence.iter().all(is_fine) {
         ExitCode::from(EXIT_WRONG)
+    } else if unseen > 0 {
+        ExitCode::from(EXIT_COULD_NOT)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
-/// Each copy and port of B, called by the first copy of A.
+/// Each copy and port of B, called by the first copy of A whose sidecar runs.
 fn of_mesh(arguments: &Verify, context: &Context) -> Result<Vec<Probe>, Failure> {
-    let running = context.running()?;
-    let picture = context.picture(&RuleFiles::of_running())?;
+    let meant = context.meant(&arguments.cluster)?;
+    let picture = meant.picture()?;
+    let replicas = meant.replicas()?;
     let (from, to) = (
         arguments.from.as_deref().unwrap_or_default(),
         arguments.to.as_deref().unwrap_or_default(),
     );
-    let callers = copies(&running.mesh, &picture, from)?;
-    let called = copies(&running.mesh, &picture, to)?;
-    let Some(caller) = callers.first() else {
+    let callers = copies(&replicas, &picture, from)?;
+    let called = copies(&replicas, &picture, to)?;
+    let running = callers.iter().find(|replica| replica.is_started);
+    let Some(caller) = running.or(callers.first()) else {
         return Err(nobody(from, &picture));
     };
     let mut probes = Vec::new();
-    for workload in called {
-        let expected = SpiffeId::parse(&workload.identity);
-        let expected = expected.map_err(Failure::could_not(format!("read who {to} is")))?;
-        let ports: Vec<u16> = arguments.port.map_or(workload.ports.clone(), |port| vec![port]);
+    for replica in called {
+        let ports: Vec<u16> = arguments
+            .port
+            .map_or_else(|| replica.ports.clone(), |port| vec![port]);
         for port in ports {
-            for address in &workload.addresses {
+            for address in &replica.member.names.addresses {
                 probes.push(Probe {
-                    title: format!("{} -> {}:{port}", caller.title(), workload.title()),
-                    socket: Socket::new(&caller.control),
-                    address: (*address, workload.door(port)).into(),
-                    expected: expected.clone(),
-                    rules: Some(judged(caller, workload, port, &picture)?),
+                    title: format!("{} -> {}:{port}", caller.title, replica.title),
+                    socket: caller.socket.clone(),
+                    address: (*address, replica.door(port)).into(),
+                    expected: replica.member.id.clone(),
+                    rules: Some(judged(&caller.member, &replica.member, port, &picture)),
                 });
             }
         }
     }
     if probes.is_empty() {
         return Err(Failure::Usage {
-            message: format!("{to} names no port; say one with --port"),
+            message: format!("{to} names no port, or lives nowhere yet; say a port with --port"),
         });
     }
     Ok(probes)
 }
 
-fn copies<'m>(
-    mesh: &'m RunningMesh,
-    picture: &Picture,
-    text: &str,
-) -> Result<Vec<&'m RunningWorkload>, Failure> {
-    let member = picture.member(text)?.ok_or_else(|| nobody(text, picture))?;
-    let copies = mesh
-        .workloads
-        .iter()
-        .filter(|workload| (&workload.namespace, &workload.name) == (&member.namespace, &member.name));
+fn copies<'r>(replicas: &'r [Replica], picture: &Picture, text: &str) -> Result<Vec<&'r Replica>, Failure> {
+    let meant = picture.copies(text)?;
+    if meant.is_empty() {
+        return Err(nobody(text, picture));
+    }
+    let copies = replicas.iter().filter(|replica| meant.contains(&&replica.member));
     Ok(copies.collect())
 }
 
 fn nobody(text: &str, picture: &Picture) -> Failure {
-    Failure::Usage {
-        message: format!("who is {text}? there are {}", picture.titles()),
-    }
+    let message = match picture.plain(text) {
+        Some(_) => format!("{text} has no sidecar, so that there is nothing to verify"),
+        None => format!("who is {text}? there are {}", picture.titles()),
+    };
+    Failure::Usage { message }
 }
 
 /// Whether the rules let the caller in, with the sentence about it.
-fn judged(
-    caller: &RunningWorkload,
-    called: &RunningWorkload,
-    port: u16,
-    picture: &Picture,
-) -> Result<(bool, String), Failure> {
-    let id = SpiffeId::parse(&caller.identity);
-    let id = id.map_err(Failure::could_not(format!("read who {} is", caller.title())))?;
+fn judged(caller: &Member, called: &Member, port: u16, picture: &Picture) -> (bool, String) {
     let ask = Ask::Inbound(Inbound {
-        source: Source::Verified(&id),
-        destination: ferrule_policy::Workload {
-            namespace: &called.namespace,
-            name: &called.name,
-            labels: &called.labels,
-        },
+        source: Source::Verified(&caller.id),
+        destination: called.workload(),
         port,
     });
     let verdict = judge(&picture.policy, &ask);
-    Ok((verdict.is_allowed(), explain(&ask, &verdict)))
+    (verdict.is_allowed(), explain(&ask, &verdict))
 }
 
 /// One call to be made.

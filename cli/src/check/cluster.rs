@@ -1,64 +1,58 @@
 //! Looks at a Kubernetes cluster through `kubectl`: pods without a sidecar, what sidecars tell of themselves, webhook, modes.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::Command;
 
+use ferrule_daemon::logging::Chain;
 use ferrule_identity::Timestamp;
 use serde_json::Value;
 
 use super::Limits;
 use super::finding::{Finding, Kind, Looked};
 use super::sidecar::{clock_fault, ending};
-use crate::arguments::Check;
+use crate::cluster::{Cluster, SIDECAR, entries, text};
 
-/// A cluster, as `kubectl` finds it.
-pub(super) struct Cluster {
-    program: PathBuf,
-    context: Option<String>,
-    /// The namespace of the control plane.
-    system: String,
-}
-
-impl Cluster {
-    /// The cluster that is meant, where one is.
-    pub(super) fn of(arguments: &Check) -> Option<Self> {
-        arguments.cluster.then(|| Self {
-            program: arguments.kubectl.clone(),
-            context: arguments.kubectl_context.clone(),
-            system: arguments.system.clone(),
-        })
-    }
-
-    /// Looks at all of it.
-    pub(super) fn look(&self, limits: &Limits, looked: &mut Looked) {
-        self.webhook(looked);
-        self.control_plane(looked);
-        self.modes(looked);
-        let Some(namespaces) = self.json(&["get", "namespaces"], looked) else {
-            return;
+/// Looks at all of it.
+pub(super) fn look(cluster: &Cluster, limits: &Limits, looked: &mut Looked) {
+    let look = Look { cluster };
+    look.webhook(looked);
+    look.control_plane(looked);
+    look.modes(looked);
+    let Some(namespaces) = look.items(&["namespaces"], looked) else {
+        return;
+    };
+    let is_meant =
+        |namespace: &&str| cluster.namespaces().is_empty() || cluster.namespaces().contains(*namespace);
+    let enabled: BTreeSet<&str> = namespaces
+        .iter()
+        .filter(|namespace| namespace["metadata"]["labels"][INJECT] == "enabled")
+        .map(|namespace| text(&namespace["metadata"]["name"]))
+        .filter(is_meant)
+        .collect();
+    if enabled.is_empty() {
+        let which = if cluster.namespaces().is_empty() {
+            "no namespace has the label ferrule.dev/inject=enabled"
+        } else {
+            "none of these namespaces has the label ferrule.dev/inject=enabled"
         };
-        let enabled: BTreeSet<&str> = items(&namespaces)
-            .filter(|namespace| namespace["metadata"]["labels"][INJECT] == "enabled")
-            .map(|namespace| text(&namespace["metadata"]["name"]))
-            .collect();
-        if enabled.is_empty() {
-            looked.unseen(
-                "the mesh",
-                "no namespace has the label ferrule.dev/inject=enabled",
-            );
-        }
-        let mut held = Vec::new();
-        for namespace in enabled {
-            if let Some(pods) = self.json(&["get", "pods", "--namespace", namespace], looked) {
-                for pod in items(&pods) {
-                    held.extend(self.pod(namespace, pod, limits, looked));
-                }
+        looked.unseen("the mesh", which);
+    }
+    let mut held = Vec::new();
+    for namespace in enabled {
+        if let Some(pods) = look.items(&["pods", "--namespace", namespace], looked) {
+            for pod in &pods {
+                held.extend(look.pod(namespace, pod, limits, looked));
             }
         }
-        bundles(&held, looked);
     }
+    bundles(&held, looked);
+}
 
+/// A look at a cluster.
+struct Look<'c> {
+    cluster: &'c Cluster,
+}
+
+impl Look<'_> {
     /// Looks at a pod; gives the number of the bundle that its sidecar holds.
     fn pod(
         &self,
@@ -107,14 +101,14 @@ impl Cluster {
         }
         // Through the API server, which reaches every pod: nothing has to be opened for whoever looks.
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:15020/proxy/metrics");
-        match self.run(&["get", "--raw", &path]) {
+        match self.cluster.kubectl().run(&["get", "--raw", &path]) {
             Ok(metrics) => {
                 told(&metrics, &place, limits, looked);
                 let (_, held) = series(&metrics, "ferrule_bundle_generation").next()?;
                 Some((place, seconds(held)?))
             }
-            Err(why) => {
-                looked.unseen(&place, &why);
+            Err(error) => {
+                looked.unseen(&place, &Chain(&error).to_string());
                 None
             }
         }
@@ -129,16 +123,15 @@ impl Cluster {
                 next: "put it there again: ferrule install … | kubectl apply -f -".to_owned(),
             })
         };
-        let found = self.read(&[
-            "get",
+        let found = self.cluster.kubectl().items(&[
             "mutatingwebhookconfigurations",
             "--field-selector=metadata.name=ferrule-injector",
         ]);
         let found = match found {
             Ok(found) => found,
-            Err(why) => return looked.unseen("the webhook", &why),
+            Err(error) => return looked.unseen("the webhook", &Chain(&error).to_string()),
         };
-        let Some(webhook) = items(&found).next().map(|found| &found["webhooks"][0]) else {
+        let Some(webhook) = found.first().map(|found| &found["webhooks"][0]) else {
             return looked.check(finding("it is gone: new pods of the mesh get no sidecar"));
         };
         looked.check(if webhook["failurePolicy"] == "Fail" {
@@ -167,29 +160,34 @@ impl Cluster {
 
     fn control_plane(&self, looked: &mut Looked) {
         for kind in ["deployments", "statefulsets"] {
-            let Some(all) = self.json(&["get", kind, "--namespace", &self.system], looked) else {
+            let system = self.cluster.system();
+            let Some(all) = self.items(&[kind, "--namespace", system], looked) else {
                 continue;
             };
-            for one in items(&all) {
+            for one in &all {
                 let has = one["status"]["readyReplicas"].as_u64().unwrap_or(0);
                 let wants = one["spec"]["replicas"].as_u64().unwrap_or(1);
                 let name = text(&one["metadata"]["name"]);
                 looked.check((has < wants).then(|| Finding {
                     kind: Kind::NotReady,
-                    place: format!("{name}.{}", self.system),
+                    place: format!("{name}.{system}"),
                     what: format!("{has} of {wants} replicas are ready"),
-                    next: format!("kubectl describe pods --namespace {}", self.system),
+                    next: format!("kubectl describe pods --namespace {system}"),
                 }));
             }
         }
     }
 
     fn modes(&self, looked: &mut Looked) {
-        let all = self.json(&["get", "meshpolicies.ferrule.dev", "--all-namespaces"], looked);
-        for policy in all.iter().flat_map(items) {
+        let all = match self.cluster.list("meshpolicies.ferrule.dev") {
+            Ok(all) => all,
+            Err(error) => return looked.unseen("the MeshPolicies", &Chain(&error).to_string()),
+        };
+        for policy in &all {
             let spec = &policy["spec"];
-            let mut ports = spec["ports"].as_object().into_iter().flatten();
-            let is_permissive = spec["mode"] == "permissive" || ports.any(|(_, mode)| mode == "permissive");
+            let mut ports = entries(&spec["ports"]);
+            let is_permissive =
+                spec["mode"] == "permissive" || ports.any(|port| port["mode"] == "permissive");
             looked.check(is_permissive.then(|| Finding {
                 kind: Kind::Permissive,
                 place: format!(
@@ -204,34 +202,17 @@ impl Cluster {
     }
 
     /// What `kubectl` says of some objects; what cannot be seen is noted.
-    fn json(&self, words: &[&str], looked: &mut Looked) -> Option<Value> {
-        match self.read(words) {
-            Ok(value) => Some(value),
-            Err(why) => {
-                looked.unseen(words.get(1).copied().unwrap_or_default(), &why);
+    fn items(&self, words: &[&str], looked: &mut Looked) -> Option<Vec<Value>> {
+        match self.cluster.kubectl().items(words) {
+            Ok(items) => Some(items),
+            Err(error) => {
+                looked.unseen(
+                    words.first().copied().unwrap_or_default(),
+                    &Chain(&error).to_string(),
+                );
                 None
             }
         }
-    }
-
-    fn read(&self, words: &[&str]) -> Result<Value, String> {
-        let text = self.run(&[words, &["--output=json"]].concat())?;
-        serde_json::from_str(&text).map_err(|error| error.to_string())
-    }
-
-    fn run(&self, words: &[&str]) -> Result<String, String> {
-        let mut command = Command::new(&self.program);
-        command.arg("--request-timeout=20s");
-        if let Some(context) = &self.context {
-            command.arg("--context").arg(context);
-        }
-        let done = command.args(words).output();
-        let done = done.map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
-        if done.status.success() {
-            return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-        }
-        let said = String::from_utf8_lossy(&done.stderr);
-        Err(said.lines().next().unwrap_or("kubectl failed").to_owned())
     }
 }
 
@@ -326,13 +307,4 @@ fn seconds(value: &str) -> Option<i64> {
         .or_else(|| value.split('.').next()?.parse().ok())
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list["items"].as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
 const INJECT: &str = "ferrule.dev/inject";
-const SIDECAR: &str = "ferrule-proxy";

@@ -11,7 +11,7 @@ use ferrule_policy::PlaceDocument;
 use ferrule_policy::{PolicyDocument, Preset};
 
 use crate::failure::Failure;
-use crate::picture::Member;
+use crate::picture::{Member, Names};
 
 /// What files say, as far as it is about rules.
 #[derive(Debug, Default)]
@@ -78,11 +78,11 @@ impl Rules {
     fn add_place(&mut self, place: PlaceDocument) {
         if let PlaceDocument::Workload(workload) = place {
             self.members.push(Member {
+                names: Names::of_one(&workload.namespace, &workload.name, workload.addresses),
                 namespace: workload.namespace,
                 name: workload.name,
                 labels: workload.labels,
                 id: workload.id,
-                addresses: workload.addresses,
             });
         }
     }

@@ -9,8 +9,8 @@ use ferrule_policy::{
     AccessPolicy, Action, IdentityPattern, PolicyDocument, Ports, SourcePattern, Workloads,
 };
 
+use super::arguments::Network;
 use super::files::read;
-use crate::arguments::Network;
 use crate::context::Context;
 use crate::failure::{EXIT_WRONG, Failure};
 

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use ferrule_policy::Action;
 use serde_json::json;
 
+use super::arguments::Traffic as Arguments;
 use super::watched;
-use crate::arguments::Traffic as Arguments;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::print::{Cell, Table, Tone};
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let picture = context.picture(&arguments.files)?;
-    let watched = watched::read(arguments, context)?;
+    let (meant, picture) = watched::subject(arguments, context)?;
+    let watched = watched::read(arguments, meant.as_ref(), context)?;
     // A connection within the mesh has two lines; the rules were asked by the side that was called.
     let judged = || {
         watched.counted().filter(|(kind, _, _)| {
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         context
             .printer
             .json(&json!({ "rules": rules, "connections": edges }))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(watched.code());
     }
     let mut table = Table::new(["RULE", "CONNECTIONS", ""]);
     for (rule, count) in &by_rule {
@@ -91,5 +91,5 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     }
     context.printer.line("")?;
     context.printer.table(&table)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(watched.code())
 }

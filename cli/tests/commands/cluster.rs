@@ -128,7 +128,7 @@ fn each_fault_of_a_cluster_is_found() {
          ferrule_connections_total{direction=\"inbound\",tls=\"plaintext\",verdict=\"audit\",reason=\"finished\"} 3\n\
          ferrule_connections_total{direction=\"inbound\",tls=\"plaintext\",verdict=\"deny\",reason=\"plaintext\"} 9\n",
     );
-    let spec = json!({ "mode": "strict", "ports": { "9000": "permissive" } });
+    let spec = json!({ "mode": "strict", "ports": [{ "port": 9000, "mode": "permissive" }] });
     told.tell(
         "meshpolicies",
         &json!([{ "metadata": { "name": "all", "namespace": "shop" }, "spec": spec }]),

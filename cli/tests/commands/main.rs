@@ -8,6 +8,7 @@ mod example;
 mod ferrule;
 mod install;
 mod mesh;
+mod meshed;
 mod network;
 mod policy;
 mod rules;
