@@ -57,7 +57,14 @@ impl SerialNumber {
 
 impl fmt::Display for SerialNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // One piece in place of one for each octet: every line about a connection has a number in it.
+        let mut text = [0; 2 * MAX_SERIAL_OCTETS];
+        for (pair, octet) in text.chunks_exact_mut(2).zip(&self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 0x0f)]]);
+        }
+        let text = text.get(..2 * self.0.len()).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)
     }
 }
 

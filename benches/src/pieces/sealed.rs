@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use ferrule_credentials::files::FileKeeper;
 use ferrule_daemon::clock::Clock;
-use ferrule_identity::SpiffeId;
 use ferrule_identity::tls::{Outcome, TrustCell};
 use ferrule_proxy::buffer::Buffer;
 use ferrule_proxy::tls::material::Material;
@@ -73,19 +72,17 @@ impl Ends {
     /// Two sessions after their handshake.
     fn open(&self) -> anyhow::Result<(Session, Session)> {
         let (near, far) = (Outcome::new(), Outcome::new());
-        let id: SpiffeId = self.api.id().clone();
-        let client = Arc::new(self.web.client(id, &near)?);
+        let client = self.web.client(self.api.id())?;
         let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
         let mut web = Session::client(UnbufferedClientConnection::new(client, name)?);
-        let server = Arc::new(self.api.server(&far)?);
-        let mut api = Session::server(UnbufferedServerConnection::new(server)?);
+        let mut api = Session::server(UnbufferedServerConnection::new(self.api.server())?);
         let mut text = Buffer::new();
         let mut to_web = Buffer::new();
         loop {
             let mut to_api = Buffer::new();
-            web.receive(to_web.filled_mut(), &mut text, &mut to_api)?;
+            near.collect(|| web.receive(to_web.filled_mut(), &mut text, &mut to_api))?;
             to_web.clear();
-            if api.receive(to_api.filled_mut(), &mut text, &mut to_web)? == Progress::Open {
+            if far.collect(|| api.receive(to_api.filled_mut(), &mut text, &mut to_web))? == Progress::Open {
                 return Ok((web, api));
             }
         }

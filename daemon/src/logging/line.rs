@@ -242,13 +242,26 @@ struct Time(OffsetDateTime);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = (self.0.year(), u8::from(self.0.month()), self.0.day());
+        let (month, day) = (u8::from(self.0.month()), self.0.day());
         let (hour, minute, second) = self.0.to_hms();
-        let milli = self.0.millisecond();
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        // Every line has one: digit by digit it takes a third of what a format does.
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let fields: [(usize, usize, i32); 7] = [
+            (0, 4, self.0.year().clamp(0, 9999)),
+            (5, 7, month.into()),
+            (8, 10, day.into()),
+            (11, 13, hour.into()),
+            (14, 16, minute.into()),
+            (17, 19, second.into()),
+            (20, 23, self.0.millisecond().into()),
+        ];
+        for (from, to, mut value) in fields {
+            for digit in text.get_mut(from..to).unwrap_or_default().iter_mut().rev() {
+                *digit += u8::try_from(value % 10).unwrap_or_default();
+                value /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

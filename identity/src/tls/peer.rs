@@ -67,8 +67,18 @@ pub struct PeerVerifier {
     trust: Arc<TrustCell>,
     expected: Expected,
     verified: Option<Arc<Verified>>,
-    outcome: Option<Outcome>,
+    reports: Reports,
     optional: bool,
+}
+
+/// Whom a verifier tells what it found, besides rustls.
+#[derive(Debug)]
+enum Reports {
+    Nobody,
+    /// The one handshake that it is made for.
+    To(Outcome),
+    /// Whichever handshake it is asked for.
+    Collected,
 }
 
 impl PeerVerifier {
@@ -78,7 +88,7 @@ impl PeerVerifier {
             trust,
             expected,
             verified: None,
-            outcome: None,
+            reports: Reports::Nobody,
             optional: false,
         }
     }
@@ -94,7 +104,15 @@ impl PeerVerifier {
     /// The same for one handshake, whose result goes to `outcome`.
     pub fn reporting_to(self, outcome: Outcome) -> Self {
         Self {
-            outcome: Some(outcome),
+            reports: Reports::To(outcome),
+            ..self
+        }
+    }
+
+    /// The same for any number of handshakes, each of whose steps runs within [`Outcome::collect`]; it refuses elsewhere.
+    pub fn reporting(self) -> Self {
+        Self {
+            reports: Reports::Collected,
             ..self
         }
     }
@@ -115,12 +133,17 @@ impl PeerVerifier {
     ) -> Result<(), rustls::Error> {
         let result = self.peer(leaf, others, now).map_err(Arc::new);
         let answer = result.as_ref().map(drop).map_err(to_rustls);
-        match &self.outcome {
-            Some(outcome) if !outcome.fill(result) => Err(rustls::Error::General(
-                "a verifier for one handshake was used for another".to_owned(),
-            )),
-            _ => answer,
+        let outcome = match &self.reports {
+            Reports::Nobody => return answer,
+            Reports::To(outcome) => Some(outcome.clone()),
+            Reports::Collected => Outcome::collecting(),
+        };
+        if outcome.is_some_and(|outcome| outcome.fill(result)) {
+            return answer;
         }
+        Err(rustls::Error::General(
+            "a verifier for one handshake was used for another".to_owned(),
+        ))
     }
 
     fn peer(

@@ -353,6 +353,36 @@ fn a_verifier_for_one_handshake_refuses_a_second() {
     assert!(matches!(again, rustls::Error::General(_)), "{again}");
 }
 
+// Settings that many handshakes share tell each of them who its own peer is, and nobody else; without anybody who
+// collects, the handshake fails.
+#[test]
+fn shared_settings_report_to_the_handshake_that_runs() {
+    let pki = Pki::new();
+    let verifier = PeerVerifier::new(cell(&pki), Expected::Anyone).reporting();
+    let server = peer_server_config(verifier, &presented(&pki, API), &[], now()).unwrap();
+    let client = |id: &str| {
+        let (chain, key) = pki.chain(&Leaf::new(id));
+        hostile_client(chain, &key)
+    };
+    let (one, two, outer) = (Outcome::new(), Outcome::new(), Outcome::new());
+    outer.collect(|| {
+        let shaken = one.collect(|| shake(client(WEB), server.clone(), "shop.local"));
+        shaken.server.unwrap();
+        let shaken = two.collect(|| shake(client(API), server.clone(), "shop.local"));
+        shaken.server.unwrap();
+        assert!(outer.result().is_none());
+        // Whoever collected before does so again.
+        shake(client(WEB), server.clone(), "shop.local").server.unwrap();
+        assert_eq!(outer.result().unwrap().unwrap().id(), &id(WEB));
+    });
+    assert_eq!(one.result().unwrap().unwrap().id(), &id(WEB));
+    assert_eq!(two.result().unwrap().unwrap().id(), &id(API));
+    let taken = one.collect(|| shake(client(API), server.clone(), "shop.local"));
+    assert!(matches!(taken.server.unwrap_err(), rustls::Error::General(_)));
+    let unheard = shake(client(WEB), server, "shop.local").server.unwrap_err();
+    assert!(matches!(unheard, rustls::Error::General(_)), "{unheard}");
+}
+
 #[derive(Debug)]
 struct Nothing;
 

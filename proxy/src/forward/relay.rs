@@ -420,6 +420,9 @@ async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io
 
 /// Writes all bytes; returns whether the receiver had to be waited for. Then only what is left is kept.
 async fn write_all(to: &WriteHalf<'_>, bytes: Buffer) -> io::Result<bool> {
+    if bytes.filled().is_empty() {
+        return Ok(false);
+    }
     let written = write_now(to, bytes.filled())?;
     if written == bytes.filled().len() {
         return Ok(false);

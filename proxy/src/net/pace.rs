@@ -1,5 +1,7 @@
 //! Lets connections within this machine go as fast as the machine can.
 
+use std::cell::Cell;
+
 use socket2::SockRef;
 
 /// Where the system's congestion control is BBR, makes this socket's Reno: BBR sends by the clock, which costs a
@@ -8,8 +10,11 @@ use socket2::SockRef;
 /// Before connecting or listening: a clock that BBR has started keeps running. Connections that a listener accepts
 /// have its congestion control.
 pub fn unpace(socket: &SockRef<'_>) {
-    let is_paced = socket.tcp_congestion().is_ok_and(|name| name.starts_with(PACED));
-    if is_paced {
+    // Asked for until the answer is yes, which is one call less for each connection from then on.
+    thread_local!(static PACES: Cell<bool> = const { Cell::new(false) });
+    let paces = PACES.get() || socket.tcp_congestion().is_ok_and(|name| name.starts_with(PACED));
+    if paces {
+        PACES.set(true);
         // Reno is in every kernel; where it is not allowed nothing is lost but speed.
         let _ = socket.set_tcp_congestion(UNPACED);
     }

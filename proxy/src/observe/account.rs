@@ -1,11 +1,12 @@
 //! Gathers what is known of one connection, and writes its line of the log.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::shown_time;
-use ferrule_identity::{PeerIdentity, SpiffeId};
+use ferrule_identity::{PeerIdentity, SerialNumber, SpiffeId};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
@@ -52,8 +53,8 @@ pub struct Account {
     pub tls: Tls,
     /// What TLS agreed on.
     pub agreed: Option<Agreed>,
-    /// The serial number of the peer's certificate.
-    pub peer_serial: String,
+    /// Who is at the other end of TLS.
+    pub peer: Option<PeerIdentity>,
     /// What the rules said.
     pub judged: Option<Judged>,
     /// Whether it travels over a TLS connection that was there already.
@@ -82,7 +83,7 @@ impl Account {
             service: String::new(),
             tls: Tls::None,
             agreed: None,
-            peer_serial: String::new(),
+            peer: None,
             judged: None,
             is_reused: false,
         }
@@ -112,7 +113,7 @@ impl Account {
     pub fn secured(&mut self, peer: &PeerIdentity, agreed: Agreed) {
         self.tls = Tls::Mutual;
         self.agreed = Some(agreed);
-        self.peer_serial = peer.serial().to_string();
+        self.peer = Some(peer.clone());
         match self.direction {
             Direction::Inbound => self.source_id = Some(peer.id().clone()),
             Direction::Outbound => self.destination_id = Some(peer.id().clone()),
@@ -153,14 +154,16 @@ impl Account {
             .map(|judged| judged.sentence.as_str())
             .filter(|_| detail.is_empty());
         let detail = audited.unwrap_or(detail);
-        let text = |id: &Option<SpiffeId>| id.as_ref().map(ToString::to_string).unwrap_or_default();
         let (src_id, dst_id) = (text(&self.source_id), text(&self.destination_id));
         let agreed = self.agreed.unwrap_or(Agreed {
             version: "",
             group: "",
             cipher: "",
         });
-        let dst_addr = self.destination.map(|to| to.ip().to_string()).unwrap_or_default();
+        let (dst_addr, peer_serial) = (
+            Shown(self.destination.map(|to| to.ip())),
+            Shown(self.peer_serial()),
+        );
         let dst_port = self.destination.map_or(0, |to| to.port());
         let event = match event {
             Event::Open => "open",
@@ -178,14 +181,14 @@ impl Account {
             src_id,
             dst_id,
             src_addr = %self.client,
-            dst_addr,
+            %dst_addr,
             dst_port,
             service = self.service,
             tls = self.tls.word(),
             tls_version = agreed.version,
             tls_group = agreed.group,
             tls_cipher = agreed.cipher,
-            peer_serial = self.peer_serial,
+            %peer_serial,
             verdict = self.verdict(),
             rule = self.rule(),
             reason,
@@ -211,14 +214,14 @@ impl Account {
                 "src_id": src_id,
                 "dst_id": dst_id,
                 "src_addr": self.client.to_string(),
-                "dst_addr": dst_addr,
+                "dst_addr": dst_addr.to_string(),
                 "dst_port": dst_port,
                 "service": self.service,
                 "tls": self.tls.word(),
                 "tls_version": agreed.version,
                 "tls_group": agreed.group,
                 "tls_cipher": agreed.cipher,
-                "peer_serial": self.peer_serial,
+                "peer_serial": peer_serial.to_string(),
                 "verdict": self.verdict(),
                 "rule": self.rule(),
                 "reason": reason,
@@ -229,6 +232,11 @@ impl Account {
                 "reused": self.is_reused,
             })
         });
+    }
+
+    /// The serial number of the peer's certificate.
+    fn peer_serial(&self) -> Option<&SerialNumber> {
+        self.peer.as_ref().map(PeerIdentity::serial)
     }
 
     fn duration_ms(&self) -> u64 {
@@ -248,7 +256,7 @@ impl Account {
             "service": self.service,
             "tls": self.tls.word(),
             "tls_group": self.agreed.map(|agreed| agreed.group),
-            "peer_serial": self.peer_serial,
+            "peer_serial": Shown(self.peer_serial()).to_string(),
             "verdict": self.verdict(),
             "rule": self.rule(),
             "reused": self.is_reused,
@@ -256,6 +264,19 @@ impl Account {
             "bytes_out": moved.outward(),
             "duration_ms": self.duration_ms(),
         })
+    }
+}
+
+fn text(id: &Option<SpiffeId>) -> &str {
+    id.as_ref().map_or("", SpiffeId::as_str)
+}
+
+/// What is not known is shown as nothing.
+struct Shown<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |known| known.fmt(f))
     }
 }
 

@@ -60,14 +60,10 @@ pub async fn accept(
     material: &Material,
     limit: Duration,
 ) -> Result<Secured, HandshakeError> {
-    let outcome = Outcome::new();
-    let config = material
-        .server(&outcome)
-        .map_err(|source| HandshakeError::Settings { source })?;
-    let connection = UnbufferedServerConnection::new(Arc::new(config))
+    let connection = UnbufferedServerConnection::new(material.server())
         .map_err(|source| HandshakeError::Protocol { source })?;
     let session = Session::server(connection);
-    secure(tcp, session, Side::Dialled, first, outcome, limit).await
+    secure(tcp, session, Side::Dialled, first, limit).await
 }
 
 /// Handshakes as the side that dialled, with exactly `expected`.
@@ -81,16 +77,15 @@ pub async fn connect(
     material: &Material,
     limit: Duration,
 ) -> Result<Secured, HandshakeError> {
-    let outcome = Outcome::new();
     let config = material
-        .client(expected, &outcome)
+        .client(&expected)
         .map_err(|source| HandshakeError::Settings { source })?;
     // An address is never sent as a server name (RFC 6066 §3), so the name of nobody travels in clear.
     let name = ServerName::IpAddress(target.into());
-    let connection = UnbufferedClientConnection::new(Arc::new(config), name)
+    let connection = UnbufferedClientConnection::new(config, name)
         .map_err(|source| HandshakeError::Protocol { source })?;
     let session = Session::client(connection);
-    secure(tcp, session, Side::Dialling, Buffer::new(), outcome, limit).await
+    secure(tcp, session, Side::Dialling, Buffer::new(), limit).await
 }
 
 async fn secure(
@@ -98,10 +93,10 @@ async fn secure(
     mut session: Session,
     side: Side,
     first: Buffer,
-    outcome: Outcome,
     limit: Duration,
 ) -> Result<Secured, HandshakeError> {
-    let shaken = timeout(limit, shake(&mut tcp, &mut session, first)).await;
+    let outcome = Outcome::new();
+    let shaken = timeout(limit, shake(&mut tcp, &mut session, first, &outcome)).await;
     let arrived = match shaken {
         Err(_) => return Err(HandshakeError::Timeout { limit }),
         Ok(Ok(arrived)) => arrived,
@@ -134,13 +129,18 @@ async fn secure(
 }
 
 /// Takes flights and answers them until the session is open.
-async fn shake(tcp: &mut TcpStream, session: &mut Session, first: Buffer) -> Result<Arrived, HandshakeError> {
+async fn shake(
+    tcp: &mut TcpStream,
+    session: &mut Session,
+    first: Buffer,
+    outcome: &Outcome,
+) -> Result<Arrived, HandshakeError> {
     let broken = |source| HandshakeError::Broken { source };
     let mut incoming = first;
     let (mut taken, mut answered) = (0, false);
     loop {
         let (mut text, mut reply) = (Buffer::new(), Buffer::new());
-        let progress = session.receive(incoming.filled_mut(), &mut text, &mut reply);
+        let progress = outcome.collect(|| session.receive(incoming.filled_mut(), &mut text, &mut reply));
         drop(incoming);
         if !reply.filled().is_empty() {
             answered = true;

@@ -1,11 +1,11 @@
 //! Holds what every handshake needs: the certificate to show, whom to trust, the time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrule_daemon::clock::Clock;
 use ferrule_identity::tls::{
-    Expected, Now, Outcome, PeerVerifier, Presented, TlsError, TrustCell, peer_client_config,
-    peer_server_config,
+    Expected, Now, PeerVerifier, Presented, TlsError, TrustCell, peer_client_config, peer_server_config,
 };
 use ferrule_identity::{Lifetime, SerialNumber, SpiffeId, Timestamp, Verified, WorkloadCertificate};
 use rustls::{ClientConfig, ServerConfig};
@@ -21,6 +21,9 @@ pub struct Material {
     trust: Arc<TrustCell>,
     verified: Arc<Verified>,
     now: Arc<dyn Now>,
+    server: Arc<ServerConfig>,
+    /// By who is expected. Each open connection keeps the settings of its handshake: shared, they cost it nothing.
+    clients: Mutex<HashMap<SpiffeId, Arc<ClientConfig>>>,
 }
 
 impl Material {
@@ -33,14 +36,24 @@ impl Material {
         trust: Arc<TrustCell>,
         clock: Clock,
     ) -> Result<Self, TlsError> {
+        let own = Presented::workload(certificate)?;
+        let verified = Arc::new(Verified::new(REMEMBERED));
+        let now: Arc<dyn Now> = Arc::new(move || Timestamp::from_unix(clock.unix()));
+        // Any identity that is in order passes; whether it is let in is the gate's business.
+        let verifier = verifier(&trust, Expected::Anyone, &verified);
+        let mut server = peer_server_config(verifier, &own, OFFERED, Arc::clone(&now))?;
+        // The records after the handshake are `record`'s, which needs its secrets.
+        server.enable_secret_extraction = true;
         Ok(Self {
-            own: Presented::workload(certificate)?,
+            own,
             id: certificate.id().clone(),
             serial: certificate.serial().clone(),
             lifetime: certificate.lifetime(),
             trust,
-            verified: Arc::new(Verified::new(REMEMBERED)),
-            now: Arc::new(move || Timestamp::from_unix(clock.unix())),
+            verified,
+            now,
+            server: Arc::new(server),
+            clients: Mutex::default(),
         })
     }
 
@@ -59,35 +72,38 @@ impl Material {
         self.lifetime
     }
 
-    /// Settings for one handshake as the side that is dialled, whose verification goes to `outcome`. Any identity
-    /// that is in order passes; whether it is let in is the gate's business.
-    ///
-    /// # Errors
-    /// When rustls does not take the settings.
-    pub fn server(&self, outcome: &Outcome) -> Result<ServerConfig, TlsError> {
-        let verifier = self.verifier(Expected::Anyone, outcome);
-        let mut config = peer_server_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))?;
-        // The records after the handshake are `record`'s, which needs its secrets.
-        config.enable_secret_extraction = true;
-        Ok(config)
+    /// Settings for handshakes as the side that is dialled, each of whose steps runs within [`Outcome::collect`](ferrule_identity::tls::Outcome::collect). Any
+    /// identity that is in order passes; whether it is let in is the gate's business.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
     }
 
-    /// Settings for one handshake as the side that dials `expected`, whose verification goes to `outcome`.
+    /// Settings for handshakes as the side that dials `expected`, each of whose steps runs within [`Outcome::collect`](ferrule_identity::tls::Outcome::collect).
     ///
     /// # Errors
     /// When rustls does not take the settings.
-    pub fn client(&self, expected: SpiffeId, outcome: &Outcome) -> Result<ClientConfig, TlsError> {
-        let verifier = self.verifier(Expected::one(expected), outcome);
+    pub fn client(&self, expected: &SpiffeId) -> Result<Arc<ClientConfig>, TlsError> {
+        // A map is whole between its calls, so a panic elsewhere cannot have left it torn.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = clients.get(expected) {
+            return Ok(Arc::clone(known));
+        }
+        let verifier = verifier(&self.trust, Expected::one(expected.clone()), &self.verified);
         let mut config = peer_client_config(verifier, &self.own, OFFERED, Arc::clone(&self.now))?;
         config.enable_secret_extraction = true;
+        let config = Arc::new(config);
+        if clients.len() >= REMEMBERED {
+            clients.clear();
+        }
+        clients.insert(expected.clone(), Arc::clone(&config));
         Ok(config)
     }
+}
 
-    fn verifier(&self, expected: Expected, outcome: &Outcome) -> PeerVerifier {
-        PeerVerifier::new(Arc::clone(&self.trust), expected)
-            .remembering(Arc::clone(&self.verified))
-            .reporting_to(outcome.clone())
-    }
+fn verifier(trust: &Arc<TrustCell>, expected: Expected, verified: &Arc<Verified>) -> PeerVerifier {
+    PeerVerifier::new(Arc::clone(trust), expected)
+        .remembering(Arc::clone(verified))
+        .reporting()
 }
 
 impl std::fmt::Debug for Material {
@@ -96,5 +112,6 @@ impl std::fmt::Debug for Material {
     }
 }
 
-/// Chains of peers that are remembered, so that their next connection costs no signatures but its own: at most 1 MiB.
+/// Peers that are remembered: their chains, so that their next connection costs no signatures but its own, and the
+/// settings for dialling them. At most 1 MiB of each.
 const REMEMBERED: usize = 1_024;
