@@ -1,18 +1,14 @@
 //! Measures the directory: from a change to the last proxy that knows it, bytes, memory.
 
-mod proxy;
-
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use ferrule_credentials::files::{FileKeeper, Files};
+use ferrule_credentials::files::Files;
 use ferrule_credentials::source;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::{Format as LogFormat, LogConfig};
@@ -21,15 +17,15 @@ use ferrule_daemon::signals::Signals;
 use ferrule_daemon::stop::StopLimits;
 use ferrule_directory::app::{Served, Surroundings};
 use ferrule_directory::config::{Config, LimitsConfig, SourceConfig, default_id};
+use ferrule_directory::model::Model;
 use ferrule_directory::source::{News, Source, Teller};
 use ferrule_identity::TrustDomain;
-use ferrule_identity::tls::TrustCell;
+use ferrule_measure::figures::percentile;
+use ferrule_measure::follower::{Followers, files};
 use ferrule_policy::Stack;
 use ferrule_tests::pki::Authority;
 use serde::Serialize;
 use tokio::sync::mpsc;
-
-use proxy::{Arrival, Proxy};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -73,6 +69,9 @@ struct Figures {
     bytes_per_change: f64,
     /// Of this process, which is the directory and all the proxies.
     kib_per_proxy: f64,
+    /// Of a processor, for the next picture of the mesh with one workload elsewhere: the copy, the change, and the end
+    /// of the picture before.
+    picture_us_p50: f64,
 }
 
 /// Tells what it is told.
@@ -129,10 +128,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
             "  bytes per change            {:.0}",
             figures.bytes_per_change
         )?;
-        write!(
+        writeln!(
             text,
             "  memory per proxy, both ends {:.1} KiB",
             figures.kib_per_proxy
+        )?;
+        write!(
+            text,
+            "  the next picture            {:.0} µs p50",
+            figures.picture_us_p50
         )?;
     }
     writeln!(std::io::stdout(), "{text}")?;
@@ -164,30 +168,11 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
     tell.send(News::Everything(mesh(options, &domain)?)).await?;
     served.readiness().ready().await;
     let measuring = async {
-        let trust = Arc::new(TrustCell::default());
-        let files = files(&domain, &web.chain, &web.key, &web.bundle);
-        let (_keeper, newest) = FileKeeper::open(files, Arc::clone(&trust), clock.clone())?;
-        let credentials = newest
-            .borrow()
-            .clone()
-            .context("the proxies have a certificate")?;
         let before = resident_kib()?;
         let began = Instant::now();
-        let (arrived, mut arrivals) = mpsc::channel(options.proxies * 2);
-        let mut proxies = tokio::task::JoinSet::new();
-        for number in 0..options.proxies {
-            let proxy = Proxy {
-                address,
-                directory: directory.clone(),
-                credentials: credentials.clone(),
-                trust: Arc::clone(&trust),
-                clock: clock.clone(),
-                name: format!("shop/p{number}"),
-                arrived: arrived.clone(),
-            };
-            proxies.spawn(proxy.run());
-        }
-        wait_for_all(&mut arrivals, options.proxies).await?;
+        let files = files(&domain, &web.chain, &web.key, &web.bundle);
+        let mut proxies = Followers::connect(options.proxies, address, &directory, files)?;
+        proxies.all().await?;
         let first_seconds = began.elapsed().as_secs_f64();
         let after = resident_kib()?;
         let (mut delays, mut bytes) = (Vec::new(), 0);
@@ -195,7 +180,7 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
             let news = mesh_change(options, &domain, change)?;
             let told = Instant::now();
             tell.send(news).await?;
-            for arrival in wait_for_all(&mut arrivals, options.proxies).await? {
+            for arrival in proxies.all().await? {
                 delays.push(arrival.at.duration_since(told).as_secs_f64() * 1e3);
                 bytes += arrival.bytes;
             }
@@ -214,6 +199,7 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
             push_ms_max: at(100),
             bytes_per_change: bytes as f64 / each,
             kib_per_proxy: (after - before) / options.proxies as f64,
+            picture_us_p50: next_picture_us(options, &domain)?,
         })
     };
     tokio::select! {
@@ -222,20 +208,23 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
     }
 }
 
-/// Waits until each proxy has told that something has arrived.
-async fn wait_for_all(
-    arrivals: &mut mpsc::Receiver<Arrival>,
-    proxies: usize,
-) -> anyhow::Result<Vec<Arrival>> {
-    let mut all = Vec::with_capacity(proxies);
-    while all.len() < proxies {
-        let next = tokio::time::timeout(PATIENCE, arrivals.recv()).await;
-        all.push(
-            next.context("a proxy is not told in time")?
-                .context("the proxies are gone")?,
-        );
+/// What the next picture takes after one change, without anybody who looks at it.
+fn next_picture_us(options: &Options, domain: &TrustDomain) -> anyhow::Result<f64> {
+    let ranges: Vec<_> = ["10.0.0.0/8".parse()].into_iter().flatten().collect();
+    let mut model = Model::new(domain.clone(), &ranges);
+    model.apply(News::Everything(mesh(options, domain)?));
+    let mut took = Vec::new();
+    for change in 0..options.changes {
+        let news = mesh_change(options, domain, change)?;
+        let began = Instant::now();
+        let mut next = model.clone();
+        let touched = next.apply(news);
+        // Whoever looks at the one before ends at some time.
+        drop(std::mem::replace(&mut model, next));
+        took.push(began.elapsed());
+        ensure!(touched.workloads.len() == 1, "one workload has changed");
     }
-    Ok(all)
+    Ok(percentile(&mut took, 500) * 1e3)
 }
 
 /// Namespaces of a hundred workloads; each proxy may talk to those of the first few.
@@ -290,17 +279,6 @@ fn read(text: &str, domain: &TrustDomain) -> anyhow::Result<Stack> {
     Ok(whole)
 }
 
-/// Where a workload finds its certificate.
-pub(crate) fn files(domain: &TrustDomain, chain: &Path, key: &Path, bundle: &Path) -> Files {
-    Files {
-        trust_domain: domain.clone(),
-        chain: chain.to_owned(),
-        key: key.to_owned(),
-        bundle: bundle.to_owned(),
-        crls: None,
-    }
-}
-
 fn config(domain: &TrustDomain, files: Files) -> anyhow::Result<Config> {
     Ok(Config {
         trust_domain: domain.clone(),
@@ -331,8 +309,6 @@ fn resident_kib() -> anyhow::Result<f64> {
 }
 
 const NAMESPACE: usize = 100;
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A change is to be everywhere within two seconds; a directory leaves most of that to others.
 const PUSH_TARGET_MS: f64 = 500.0;

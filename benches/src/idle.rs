@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use ferrule_tests::pki::Authority;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::figures::short;
-use crate::process::{Running, free_address, memory};
+use crate::process::{Running, allow_descriptors, free_address, memory};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -289,25 +288,6 @@ impl Sidecar {
         std::thread::sleep(SETTLING);
         Ok(())
     }
-}
-
-/// Lets this process, and those that it starts, have so many open files.
-fn allow_descriptors(wanted: u64) -> anyhow::Result<()> {
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    let more = Rlimit {
-        current: Some(wanted),
-        maximum: now.maximum.map(|maximum| maximum.max(wanted)),
-    };
-    let set = setrlimit(Resource::Nofile, more);
-    ensure!(
-        set.is_ok(),
-        "{wanted} open files are needed, and no more than {} are allowed: fewer --connections, or `ulimit -n`",
-        now.maximum.unwrap_or(0)
-    );
-    Ok(())
 }
 
 pub(crate) const API: &str = "spiffe://shop.local/ns/shop/sa/api";

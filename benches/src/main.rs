@@ -2,18 +2,16 @@
 
 mod ca;
 mod directory;
-mod figures;
 mod first;
 mod idle;
 mod overhead;
 mod pieces;
-mod process;
-mod programs;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ferrule_measure::{figures, process, programs};
 
 #[derive(Debug, Parser)]
 #[command(

@@ -7,7 +7,7 @@ use crate::tree::{Fault, Tree};
 
 /// The floors, lowest first: each crate beside what it may name. Programs never name each other; `cli` alone
 /// may use their libraries, to run them in one process.
-const FLOORS: [(&str, &[&str]); 16] = [
+const FLOORS: [(&str, &[&str]); 18] = [
     ("document", &[]),
     ("identity", &[]),
     ("policy", &["document", "identity"]),
@@ -23,7 +23,9 @@ const FLOORS: [(&str, &[&str]); 16] = [
     ("load", &["daemon"]),
     ("cli", ALL_BUT_PROOF),
     ("tests", ALL_BUT_PROOF),
+    ("measure", LIBRARIES_AND_LOAD),
     ("benches", ALL_AND_TOOLS),
+    ("cluster-benches", ALL_AND_TOOLS),
 ];
 
 const LIBRARIES: &[&str] = &["document", "identity", "policy", "wire", "daemon", "credentials"];
@@ -36,6 +38,16 @@ const LIBRARIES_AND_MANIFESTS: &[&str] = &[
     "daemon",
     "credentials",
     "manifests",
+];
+
+const LIBRARIES_AND_LOAD: &[&str] = &[
+    "document",
+    "identity",
+    "policy",
+    "wire",
+    "daemon",
+    "credentials",
+    "load",
 ];
 
 const ALL_BUT_PROOF: &[&str] = &[
@@ -71,6 +83,7 @@ const ALL_AND_TOOLS: &[&str] = &[
     "load",
     "cli",
     "tests",
+    "measure",
 ];
 
 /// Faults: a crate without a floor, and an arrow that does not point down. What only tests link may point down

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use ferrule_credentials::files::FileKeeper;
 use ferrule_daemon::clock::Clock;
 use ferrule_identity::tls::{Outcome, TrustCell};
+use ferrule_measure::follower::files;
 use ferrule_proxy::buffer::Buffer;
 use ferrule_proxy::tls::material::Material;
 use ferrule_proxy::tls::session::{Progress, Session};
@@ -16,8 +17,6 @@ use ferrule_tests::pki::Authority;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-
-use crate::directory::files;
 
 /// Two workloads that trust each other.
 pub(super) struct Ends {

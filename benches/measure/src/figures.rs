@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-pub(crate) use ferrule_load::spread::{Spread, short};
+pub use ferrule_load::spread::{Spread, short};
 
 /// The delay that `per_mille` of all `delays` did not exceed, in milliseconds; sorts them.
-pub(crate) fn percentile(delays: &mut [Duration], per_mille: usize) -> f64 {
+pub fn percentile(delays: &mut [Duration], per_mille: usize) -> f64 {
     delays.sort_unstable();
     let rank = (delays.len() * per_mille).div_ceil(1000).max(1);
     delays
@@ -14,7 +14,7 @@ pub(crate) fn percentile(delays: &mut [Duration], per_mille: usize) -> f64 {
 }
 
 /// A count as a number to divide by and with.
-pub(crate) fn number(count: usize) -> f64 {
+pub fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 

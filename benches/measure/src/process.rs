@@ -1,6 +1,7 @@
 //! Runs a program under measurement, which the kernel keeps account of.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::iter::Sum;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -8,17 +9,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A program that runs until it is stopped; dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     name: String,
     child: Child,
 }
 
 impl Running {
     /// Starts `command`, whose output goes to the files `NAME.out` and `NAME.err` in `folder`, as it would to a journal.
-    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the program, or the files of its output, cannot be made.
+    pub fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
         let file = |end: &str| {
             let path = folder.join(format!("{name}.{end}"));
             fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))
@@ -36,12 +41,12 @@ impl Running {
     }
 
     /// Its process number.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The last that it wrote to standard error, whose file is in `folder`.
-    pub(crate) fn last_words(&self, folder: &Path) -> String {
+    pub fn last_words(&self, folder: &Path) -> String {
         let said = fs::read_to_string(folder.join(format!("{}.err", self.name))).unwrap_or_default();
         let lines: Vec<&str> = said.lines().rev().take(3).collect();
         let lines: Vec<&str> = lines.into_iter().rev().map(str::trim).collect();
@@ -49,12 +54,18 @@ impl Running {
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot ask for the program's end")
     }
 
     /// Waits until somebody listens on `address`.
-    pub(crate) fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it ends before, or nobody listens after 20 seconds.
+    pub fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let begun = Instant::now();
         while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
             if let Some(status) = self
@@ -75,7 +86,10 @@ impl Running {
     }
 
     /// Kills it without a warning, and waits until it is gone.
-    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(mut self) -> anyhow::Result<()> {
         self.child
             .kill()
             .and_then(|()| self.child.wait())
@@ -84,7 +98,10 @@ impl Running {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it does not stop within 20 seconds.
+    pub fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill")
             .arg(self.id().to_string())
             .status()
@@ -117,16 +134,66 @@ impl Drop for Running {
 }
 
 /// An address of this machine alone that nobody listens on at the moment.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// When the system gives none.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?)
+}
+
+/// Lets this process, and those that it starts, have so many open files.
+///
+/// # Errors
+/// When so many are more than the system allows.
+pub fn allow_descriptors(wanted: u64) -> anyhow::Result<()> {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let more = Rlimit {
+        current: Some(wanted),
+        maximum: now.maximum.map(|maximum| maximum.max(wanted)),
+    };
+    let set = setrlimit(Resource::Nofile, more);
+    ensure!(
+        set.is_ok(),
+        "{wanted} open files are needed, and no more than {} are allowed: ask for less, or `ulimit -n`",
+        now.maximum.unwrap_or(0)
+    );
+    Ok(())
+}
+
+/// What a server at `address` answers to an HTTP request for `path`, without its head.
+///
+/// # Errors
+/// When nobody answers within 20 seconds, or not in HTTP.
+pub fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream =
+        TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("cannot reach {address}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .with_context(|| format!("cannot read {path} of {address}"))?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .with_context(|| format!("{address} does not answer in HTTP"))?;
+    Ok(body.to_owned())
 }
 
 /// The CPU time that process `id` has used so far, the kernel's part included.
 ///
 /// The process's own figure counts threads that have ended, but whole ticks only; the sum over the threads that live
 /// is exact to the nanosecond. The greater of the two never goes back, and misses neither.
-pub(crate) fn cpu(id: u32) -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// When no such process runs.
+pub fn cpu(id: u32) -> anyhow::Result<Duration> {
     let whole = stat_cpu(Path::new(&format!("/proc/{id}/stat")))?;
     Ok(whole.max(living_threads_cpu(id)?))
 }
@@ -145,12 +212,18 @@ fn living_threads_cpu(id: u32) -> anyhow::Result<Duration> {
 }
 
 /// The CPU time of this process.
-pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn own_cpu() -> anyhow::Result<Duration> {
     cpu(std::process::id())
 }
 
 /// The CPU time of the thread that asks, to the nanosecond.
-pub(crate) fn own_thread_cpu() -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn own_thread_cpu() -> anyhow::Result<Duration> {
     let path = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     on_cpu(&text).with_context(|| format!("{path} is odd"))
@@ -163,7 +236,10 @@ fn on_cpu(schedstat: &str) -> Option<Duration> {
 }
 
 /// The CPU time of those threads of process `id` that are named `name`.
-pub(crate) fn thread_cpu(id: u32, name: &str) -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// When no such process runs.
+pub fn thread_cpu(id: u32, name: &str) -> anyhow::Result<Duration> {
     let tasks = format!("/proc/{id}/task");
     let mut total = Duration::ZERO;
     for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
@@ -188,15 +264,18 @@ fn stat_cpu(path: &Path) -> anyhow::Result<Duration> {
 
 /// What process `id` holds in memory.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Now, in MiB.
-    pub(crate) now: f64,
+    pub now: f64,
     /// The most so far, in MiB.
-    pub(crate) peak: f64,
+    pub peak: f64,
 }
 
 /// What process `id` holds in memory.
-pub(crate) fn memory(id: u32) -> anyhow::Result<Memory> {
+///
+/// # Errors
+/// When no such process runs.
+pub fn memory(id: u32) -> anyhow::Result<Memory> {
     let path = format!("/proc/{id}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let field = |name: &str| -> anyhow::Result<f64> {
@@ -212,11 +291,11 @@ pub(crate) fn memory(id: u32) -> anyhow::Result<Memory> {
 
 /// What processes hold in memory, in KiB.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Held {
+pub struct Held {
     /// All of it, also what they share with others.
-    pub(crate) resident: f64,
+    pub resident: f64,
     /// What is shared counted in parts (`Pss`, proc_pid_smaps(5)).
-    pub(crate) proportional: f64,
+    pub proportional: f64,
 }
 
 impl Sum for Held {
@@ -229,7 +308,10 @@ impl Sum for Held {
 }
 
 /// What process `id` holds in memory now.
-pub(crate) fn held(id: u32) -> anyhow::Result<Held> {
+///
+/// # Errors
+/// When no such process runs, or it is another user's.
+pub fn held(id: u32) -> anyhow::Result<Held> {
     let path = format!("/proc/{id}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let field = |name: &str| -> anyhow::Result<f64> {
@@ -244,7 +326,7 @@ pub(crate) fn held(id: u32) -> anyhow::Result<Held> {
 }
 
 /// Process `id` and those that it started, as far as they run.
-pub(crate) fn family(id: u32) -> Vec<u32> {
+pub fn family(id: u32) -> Vec<u32> {
     let path = format!("/proc/{id}/task/{id}/children");
     let children = fs::read_to_string(path).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());
@@ -252,7 +334,7 @@ pub(crate) fn family(id: u32) -> Vec<u32> {
 }
 
 /// The processes that wanted a core in the last minute, on average.
-pub(crate) fn load() -> f64 {
+pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace()
         .next()

@@ -6,11 +6,14 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 /// Builds our program `name` as it is shipped; gives where it lies.
-pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When cargo fails, or its program does not lie beside the one that asks.
+pub fn build(name: &str) -> anyhow::Result<PathBuf> {
     let program = beside(name)?;
     let mut command = Command::new("cargo");
     command.args(["build", "--release", "-p", name, "--manifest-path"]);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
     let built = command
         .status()
         .context("cannot run cargo; name the program with --program")?;
@@ -27,13 +30,16 @@ pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A file beside this program.
-pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When the system does not tell where this program lies.
+pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program")?;
     Ok(own.parent().context("this program lies nowhere")?.join(name))
 }
 
 /// The program `name` that a shell would run, or that lies where Debian has it for root alone.
-pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+pub fn installed(name: &str) -> Option<PathBuf> {
     #[allow(clippy::disallowed_methods, reason = "no setting: where programs lie")]
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -43,7 +49,7 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that `program` says of its version, on either output.
-pub(crate) fn version(program: &std::path::Path, argument: &str) -> Option<String> {
+pub fn version(program: &std::path::Path, argument: &str) -> Option<String> {
     let said = Command::new(program).arg(argument).output().ok()?;
     let said = [said.stdout, said.stderr].concat();
     let said = String::from_utf8_lossy(&said);

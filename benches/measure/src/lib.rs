@@ -1,0 +1,6 @@
+//! What several programs of benches share: programs under measurement, those who follow a directory, figures.
+
+pub mod figures;
+pub mod follower;
+pub mod process;
+pub mod programs;
