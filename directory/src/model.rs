@@ -5,8 +5,9 @@
 
 mod leaves;
 mod resource;
+mod shared;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,23 +24,24 @@ use crate::source::{Change, News};
 
 use leaves::Leaves;
 pub use resource::Resource;
+pub use shared::SharedMap;
 
 /// Namespace and name of a workload.
 pub type WorkloadKey = (String, String);
 
-/// The joined picture. Cloning it copies references alone.
+/// The joined picture. A copy shares nearly all with it, also when one of them is changed then.
 #[derive(Debug, Clone)]
 pub struct Model {
     trust_domain: TrustDomain,
     ranges: Arc<[Cidr]>,
-    workloads: BTreeMap<WorkloadKey, Arc<WorkloadDocument>>,
-    services: BTreeMap<ServiceName, Arc<ServiceDocument>>,
-    rules: BTreeMap<Name, Rule>,
+    workloads: SharedMap<WorkloadKey, Arc<WorkloadDocument>>,
+    services: SharedMap<ServiceName, Arc<ServiceDocument>>,
+    rules: SharedMap<Name, Rule>,
     /// The resources about addresses.
-    addresses: BTreeMap<Name, Address>,
-    members: BTreeMap<ServiceName, Arc<BTreeSet<WorkloadKey>>>,
-    claims: HashMap<IpAddr, Arc<BTreeSet<WorkloadKey>>>,
-    service_claims: HashMap<IpAddr, Arc<BTreeSet<ServiceName>>>,
+    addresses: SharedMap<Name, Address>,
+    members: SharedMap<ServiceName, Arc<BTreeSet<WorkloadKey>>>,
+    claims: SharedMap<IpAddr, Arc<BTreeSet<WorkloadKey>>>,
+    service_claims: SharedMap<IpAddr, Arc<BTreeSet<ServiceName>>>,
     leaves: Leaves,
 }
 
@@ -92,13 +94,13 @@ impl Model {
         Self {
             trust_domain,
             ranges: ranges.into(),
-            workloads: BTreeMap::new(),
-            services: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            members: BTreeMap::new(),
-            claims: HashMap::new(),
-            service_claims: HashMap::new(),
+            workloads: SharedMap::default(),
+            services: SharedMap::default(),
+            rules: SharedMap::default(),
+            addresses: SharedMap::default(),
+            members: SharedMap::default(),
+            claims: SharedMap::default(),
+            service_claims: SharedMap::default(),
             leaves: Leaves::default(),
         }
     }
@@ -181,7 +183,7 @@ impl Model {
             self.unclaim(&key, &old, stale);
         }
         for ip in &workload.addresses {
-            let claim = Arc::make_mut(self.claims.entry(*ip).or_default());
+            let claim = Arc::make_mut(self.claims.or_default(*ip));
             claim.insert(key.clone());
             // Whoever else claims it lives there no more.
             stale.workloads.extend(claim.iter().cloned());
@@ -231,7 +233,7 @@ impl Model {
             self.unclaim_service(&old);
         }
         for ip in &service.addresses {
-            Arc::make_mut(self.service_claims.entry(*ip).or_default()).insert(name.clone());
+            Arc::make_mut(self.service_claims.or_default(*ip)).insert(name.clone());
         }
         stale.services.insert(name.clone());
         self.services.insert(name, Arc::new(service));
@@ -317,11 +319,14 @@ impl Model {
     /// Notes that a workload is behind these services and no others.
     fn stand_behind(&mut self, key: &WorkloadKey, behind: &BTreeSet<ServiceName>, touched: &mut Touched) {
         for (name, _) in services_of(&self.services, &key.0) {
-            let members = self.members.entry(name.clone()).or_default();
-            if members.contains(key) == behind.contains(name) {
+            let was_behind = self
+                .members
+                .get(name)
+                .is_some_and(|members| members.contains(key));
+            if was_behind == behind.contains(name) {
                 continue;
             }
-            let members = Arc::make_mut(members);
+            let members = Arc::make_mut(self.members.or_default(name.clone()));
             if !members.remove(key) {
                 members.insert(key.clone());
             }
@@ -359,12 +364,12 @@ impl Model {
     }
 
     /// Everybody who lives somewhere, by the names of the resources.
-    pub const fn addresses(&self) -> &BTreeMap<Name, Address> {
+    pub const fn addresses(&self) -> &SharedMap<Name, Address> {
         &self.addresses
     }
 
     /// The rules, by the names of the resources.
-    pub const fn rules(&self) -> &BTreeMap<Name, Rule> {
+    pub const fn rules(&self) -> &SharedMap<Name, Rule> {
         &self.rules
     }
 
@@ -439,17 +444,17 @@ struct Stale {
 
 /// The workloads of a namespace.
 fn near<'m>(
-    workloads: &'m BTreeMap<WorkloadKey, Arc<WorkloadDocument>>,
+    workloads: &'m SharedMap<WorkloadKey, Arc<WorkloadDocument>>,
     namespace: &'m str,
 ) -> impl Iterator<Item = (&'m WorkloadKey, &'m Arc<WorkloadDocument>)> {
     workloads
-        .range((namespace.to_owned(), String::new())..)
+        .from(&(namespace.to_owned(), String::new()))
         .take_while(move |(key, _)| key.0 == namespace)
 }
 
 /// The services of a namespace.
 fn services_of<'m>(
-    services: &'m BTreeMap<ServiceName, Arc<ServiceDocument>>,
+    services: &'m SharedMap<ServiceName, Arc<ServiceDocument>>,
     namespace: &'m str,
 ) -> impl Iterator<Item = (&'m ServiceName, &'m Arc<ServiceDocument>)> {
     let first = ServiceName {
@@ -457,7 +462,7 @@ fn services_of<'m>(
         name: "".into(),
     };
     services
-        .range(first..)
+        .from(&first)
         .take_while(move |(name, _)| *name.namespace == *namespace)
 }
 

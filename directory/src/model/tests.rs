@@ -107,7 +107,7 @@ spec: { serviceAccount: thief, addresses: [10.0.0.1] }
     );
     assert_eq!(found(&model, "/10.0.0.1").len(), 2);
     for name in names(&touched) {
-        let Joined::Workload(joined) = &*model.addresses()[name].joined else {
+        let Joined::Workload(joined) = &*model.addresses().get(name).unwrap().joined else {
             panic!("{name} is a workload");
         };
         assert_eq!(joined.own_addresses().count(), 0, "{name}");
@@ -115,7 +115,12 @@ spec: { serviceAccount: thief, addresses: [10.0.0.1] }
     let gone = Change::NoWorkload("other".to_owned(), "thief".to_owned());
     let touched = model.apply(News::Changes(vec![gone]));
     assert_eq!(names(&touched).len(), 2);
-    let Joined::Workload(joined) = &*model.addresses()["shop.local//workload/shop/api-1"].joined else {
+    let Joined::Workload(joined) = &*model
+        .addresses()
+        .get("shop.local//workload/shop/api-1")
+        .unwrap()
+        .joined
+    else {
         panic!("it is a workload");
     };
     assert_eq!(joined.own_addresses().count(), 1);
@@ -192,7 +197,7 @@ fn shown(id: &str, name: &str, end: i64) -> Shown {
 }
 
 fn leaf_end(model: &Model, name: &str) -> Option<i64> {
-    let Joined::Workload(joined) = &*model.addresses()[name].joined else {
+    let Joined::Workload(joined) = &*model.addresses().get(name).unwrap().joined else {
         panic!("{name} is no workload");
     };
     joined.leaf_end.map(Timestamp::unix)
