@@ -10,6 +10,7 @@ mod on_kubernetes {
     mod changes;
     mod control;
     mod crash;
+    mod families;
     mod modes;
     mod outages;
     mod rolling;

@@ -9,6 +9,8 @@ impl Cluster {
         let mut command = std::process::Command::new(program("ferrule"));
         command.args(["install", "--trust-domain", "test.local", "--image-tag", "test"]);
         command.args(["--image-prefix", &prefix()]);
+        // Both families of addresses, as the tests' own nodes have them.
+        command.args(["--set", r#"cluster.ranges=["10.0.0.0/8","fd00::/8"]"#]);
         for value in values {
             command.args(["--set", value]);
         }
