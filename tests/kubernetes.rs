@@ -15,6 +15,7 @@ mod on_kubernetes {
     mod outages;
     mod rolling;
     mod running;
+    mod tokens;
     mod traffic;
     mod webhook;
     mod wire;

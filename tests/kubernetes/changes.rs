@@ -7,6 +7,7 @@ use ferrule_tests::wait::until;
 use serde_json::json;
 
 use super::apps::{Watch, account, allow, client, server};
+use super::tokens::{Ca, token_of};
 
 #[test]
 #[ignore = "needs root and a Kubernetes: tests/run"]
@@ -29,15 +30,42 @@ fn without_its_label_a_namespace_keeps_what_it_has_and_new_pods_stay_outside() {
 
 #[test]
 #[ignore = "needs root and a Kubernetes: tests/run"]
-fn without_its_account_a_pod_gets_no_new_certificate() {
+fn without_its_account_a_pod_goes_on_until_it_needs_a_certificate_and_gets_none() {
     let cluster = shared();
     let shop = Namespace::meshed(&cluster);
-    client(&shop, "client");
+    shop.apply(&allow("web", &[("client", shop.name())]));
+    server(&shop, "web");
+    let pod_before = client(&shop, "client");
+    until("an answer", || shop.ask("client", "web:8080/").ok());
+    let ca = Ca::of(&cluster);
+    let token = token_of(&shop, &pod_before);
+    ca.issues(&token);
     shop.kubectl(&["delete", "serviceaccount", "client", "--wait=true"]);
     let mut late = pod("late", &["pause"]);
     late["spec"]["serviceAccountName"] = json!("client");
     let why = shop.refusal(&late);
     assert!(why.contains("client"), "{why}");
+    ca.comes_to_refuse(&token, "token_not_authenticated");
+    // The pod's certificate is good until it ends, or is revoked.
+    shop.ask("client", "web:8080/").unwrap();
+
+    // A sidecar that begins anew asks as each renewal does: with the pod's token, which is nobody's now.
+    let sidecar = &pod_before["status"]["initContainerStatuses"][0];
+    cluster.node_of(&pod_before).signal(sidecar, "KILL");
+    until("the CA refuses its token", || {
+        let done = shop.try_kubectl(&["logs", "client", "--container", "ferrule-proxy"]);
+        let log = String::from_utf8_lossy(&done.stdout).into_owned();
+        let mut lines = log.lines();
+        lines
+            .any(|line| line.contains("certificate not renewed") && line.contains("token_not_authenticated"))
+            .then_some(())
+    });
+    let why = shop.ask("client", "web:8080/").unwrap_err();
+    assert!(!why.contains("HTTP"), "{why}");
+    until("it is not ready any more", || {
+        let pod = shop.get("pod/client")?;
+        (pod["status"]["initContainerStatuses"][0]["ready"] == false).then_some(())
+    });
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::process::Command;
 
-use ferrule_tests::kubernetes::{Cluster, Namespace, alone, pod, said, shared};
+use ferrule_tests::kubernetes::{Cluster, Namespace, alone, pod, shared};
 use ferrule_tests::wait::until;
 use serde_json::json;
 
 const SYSTEM: [&str; 2] = ["--namespace", "ferrule-system"];
 
-fn scale(cluster: &Cluster, replicas: u8) {
+/// Makes the injector run so often; returns once none is there where that is 0.
+pub(super) fn scale(cluster: &Cluster, replicas: u8) {
     let replicas = format!("--replicas={replicas}");
     cluster.kubectl(&[
         "scale",
@@ -173,141 +174,4 @@ fn a_pod_that_started_without_the_redirect_is_never_ready() {
     cluster.kubectl(&["patch", set, "--namespace", "ferrule-cni", "--patch", &back]);
     cluster.installed();
     shop.run("dressed", &["pause"]);
-}
-
-// A6.
-#[test]
-#[ignore = "needs root and a Kubernetes: tests/run"]
-fn the_ca_takes_no_token_but_one_for_it_that_is_bound_to_a_living_pod() {
-    let cluster = shared();
-    let shop = Namespace::plain(&cluster);
-    shop.run("web", &["pause"]);
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let trust = cluster.get("configmap/ferrule-trust", &SYSTEM).unwrap();
-    std::fs::write(at("bundle"), trust["data"]["bundle.pem"].as_str().unwrap()).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let csr = rcgen::CertificateParams::default()
-        .serialize_request(&key)
-        .unwrap()
-        .pem()
-        .unwrap();
-    let ca = cluster.get("service/ferrule-ca", &SYSTEM).unwrap();
-    let ca = ca["spec"]["clusterIP"].as_str().unwrap();
-    let ask = |token: &str| {
-        let body = json!({ "csr": csr, "evidence": { "kind": "kubernetes_token", "token": token } });
-        std::fs::write(at("body"), body.to_string()).unwrap();
-        let mut command = cluster.nodes()[0].command("curl");
-        command.args([
-            "--silent",
-            "--max-time",
-            "20",
-            "--cacert",
-            &at("bundle"),
-            "--data",
-            &format!("@{}", at("body")),
-        ]);
-        command.args([
-            "--header",
-            "content-type: application/json",
-            "--write-out",
-            "\n%{http_code}",
-        ]);
-        command.args(["--resolve", &format!("ferrule-ca.ferrule-system.svc:15010:{ca}")]);
-        let done = command
-            .arg("https://ferrule-ca.ferrule-system.svc:15010/v1/issue")
-            .output()
-            .unwrap();
-        said(&["curl"], &done)
-    };
-    // Many are refused here, and whoever is refused often has to slow down.
-    let issue = |token: &str| {
-        until("the CA lets it ask", || {
-            let answer = ask(token);
-            (!answer.ends_with("\n429")).then_some(answer)
-        })
-    };
-    let uid = shop.get("pod/web").unwrap()["metadata"]["uid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let bound = [
-        "--bound-object-kind",
-        "Pod",
-        "--bound-object-name",
-        "web",
-        "--bound-object-uid",
-        &uid,
-    ];
-    let token = |audience: &str, bound: &[&str]| {
-        let mut arguments = vec!["create", "token", "default", "--audience", audience];
-        arguments.extend(bound);
-        shop.kubectl(&arguments).trim().to_owned()
-    };
-    let good = token("ferrule-ca", &bound);
-    let issued = issue(&good);
-    assert!(
-        issued.ends_with("\n200") && issued.contains("BEGIN CERTIFICATE"),
-        "{issued}"
-    );
-
-    let parts: Vec<&str> = good.split('.').collect();
-    use base64::Engine as _;
-    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-    let header = |text: &str, signature: &str| format!("{}.{}.{signature}", encode(text), parts[1]);
-    let claims = |change: &dyn Fn(&mut serde_json::Value)| {
-        let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(parts[1])
-            .unwrap();
-        let mut claims: serde_json::Value = serde_json::from_slice(&raw).unwrap();
-        change(&mut claims);
-        format!("{}.{}.{}", parts[0], encode(&claims.to_string()), parts[2])
-    };
-    let legacy = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-        "metadata": { "name": "legacy", "annotations": { "kubernetes.io/service-account.name": "default" } },
-    });
-    shop.apply(&legacy);
-    let legacy = until("the old kind of token is made", || {
-        let secret = shop.get("secret/legacy")?;
-        let token = secret["data"]["token"].as_str()?.to_owned();
-        let token = base64::engine::general_purpose::STANDARD.decode(token).ok()?;
-        String::from_utf8(token).ok()
-    });
-    let elsewhere = token("https://kubernetes.default.svc.cluster.local", &bound);
-    let symmetric = header(r#"{"alg":"HS256","typ":"JWT"}"#, parts[2]);
-    let path = header(r#"{"alg":"RS256","kid":"../../../dev/null"}"#, parts[2]);
-    let endless = claims(&|claims| drop(claims.as_object_mut().unwrap().remove("exp")));
-    let past = claims(&|claims| claims["exp"] = json!(1_700_000_000));
-    let other = claims(&|claims| claims["sub"] = json!("system:serviceaccount:kube-system:default"));
-    for (reason, token) in [
-        ("token_audience", elsewhere),
-        ("token_not_bound", token("ferrule-ca", &[])),
-        (
-            "token_algorithm_none",
-            header(r#"{"alg":"none","typ":"JWT"}"#, ""),
-        ),
-        ("token_algorithm_symmetric", symmetric),
-        ("token_key_name", path),
-        ("token_no_expiry", endless),
-        ("token_expired", past),
-        ("token_not_authenticated", other),
-        ("token_audience", legacy),
-        ("token_malformed", "x".to_owned()),
-    ] {
-        refused(&issue(&token), reason);
-    }
-    shop.kubectl(&["delete", "pod", "web", "--now", "--wait=true"]);
-    let answer = until("the API server has noticed", || {
-        Some(issue(&good)).filter(|answer| !answer.ends_with("\n200"))
-    });
-    refused(&answer, "token_not_authenticated");
-}
-
-fn refused(answer: &str, reason: &str) {
-    let word = format!(r#""error":"{reason}""#);
-    assert!(
-        answer.contains(&word) && answer.ends_with("\n401"),
-        "not {reason}: {answer}"
-    );
 }

@@ -203,6 +203,14 @@ impl Cluster {
         &self.own().nodes
     }
 
+    /// The file of the key with which the tests' own API server signs tokens (P-256, PKCS #8, PEM).
+    ///
+    /// # Panics
+    /// When the cluster is another's, who keeps it.
+    pub fn signing_key(&self) -> PathBuf {
+        self.own().folder.join("pki/accounts.key")
+    }
+
     /// Ends one of the control plane's programs on the first node, and keeps it from being started again until what
     /// is returned is dropped.
     pub fn hold(&self, program: &str) -> Held {
