@@ -1,5 +1,6 @@
 //! Follows a directory: connects, resumes, and never forgets what it was told.
 
+mod again;
 mod held;
 mod session;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrule_credentials::{Credentials, Newest, peer};
-use ferrule_daemon::backoff::{Backoff, Jitter};
+use ferrule_daemon::backoff::Jitter;
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::grpc::client::Channel;
 use ferrule_daemon::grpc::{Limits, Status};
@@ -27,6 +28,7 @@ use crate::config::{Config, DirectoryConfig, Own};
 use crate::net::address::UpstreamAddr;
 use crate::net::dial::{DialError, Dialing, dial};
 use crate::observe::metrics::ProxyMetrics;
+use again::{Failure, Failures};
 use held::Held;
 
 /// The stream of a directory, and what it has told.
@@ -115,14 +117,25 @@ impl Stream {
         }
     }
 
+    /// Tries every address, the one first that answered last.
     async fn connect(&mut self, credentials: &Credentials) -> Result<Channel, StreamError> {
-        let at = self.next % self.directory.addresses.len();
-        let address = self.directory.addresses[at].clone();
-        let tried = self.try_address(&address, credentials).await;
-        if tried.is_err() {
-            self.next = at + 1;
+        let mut answered: Option<StreamError> = None;
+        let addresses = self.directory.addresses.len();
+        for at in (self.next..).take(addresses).map(|at| at % addresses) {
+            let address = self.directory.addresses[at].clone();
+            match self.try_address(&address, credentials).await {
+                Ok(channel) => {
+                    self.next = at;
+                    return Ok(channel);
+                }
+                // What somebody said tells more than that nobody was there.
+                Err(error) if answered.as_ref().is_none_or(StreamError::is_away) => answered = Some(error),
+                Err(_) => {}
+            }
         }
-        tried
+        Err(answered.unwrap_or_else(|| StreamError::Nowhere {
+            address: "of the settings".to_owned(),
+        }))
     }
 
     async fn try_address(&self, address: &str, credentials: &Credentials) -> Result<Channel, StreamError> {
@@ -169,32 +182,42 @@ impl Stream {
 
 impl Source for Stream {
     async fn run(mut self, mut teller: Teller) -> Infallible {
-        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-        let mut failures = 0_u32;
+        let mut failures = Failures::default();
+        let mut told: Option<(&'static str, tokio::time::Instant)> = None;
         loop {
             let began = tokio::time::Instant::now();
-            match self.follow(&mut teller).await {
+            let Err(error) = self.follow(&mut teller).await else {
                 // Another certificate: the directory is to see it at once.
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    if began.elapsed() > STEADY {
-                        failures = 0;
-                    }
-                    failures = failures.saturating_add(1);
-                    warn!(
-                        failures, error = %Chain(&error),
-                        "not following the directory; what it told last stays in force"
-                    );
-                    let wait = backoff.delay(failures, Jitter::random()).max(LEAST_WAIT);
-                    let waiting = tokio::time::sleep(wait);
-                    tokio::pin!(waiting);
-                    loop {
-                        tokio::select! {
-                            () = &mut waiting => break,
-                            // Nobody can tell: whoever asks need not wait for that.
-                            Some(question) = teller.questions.recv() => drop(question),
-                        }
-                    }
+                failures.none();
+                continue;
+            };
+            let failure = if error.is_away() {
+                Failure::Away
+            } else {
+                let lasted = began.elapsed();
+                Failure::Broken { lasted }
+            };
+            let reason = error.reason();
+            self.metrics
+                .directory_failures
+                .get_or_create(&[("reason", reason)])
+                .inc();
+            let wait = failures.wait(failure, Jitter::random());
+            // An outage is tried out every second, and may last for hours.
+            if told.is_none_or(|(before, at)| before != reason || at.elapsed() > TELL_AGAIN) {
+                told = Some((reason, tokio::time::Instant::now()));
+                warn!(
+                    reason, error = %Chain(&error),
+                    "not following the directory; what it told last stays in force"
+                );
+            }
+            let waiting = tokio::time::sleep(wait);
+            tokio::pin!(waiting);
+            loop {
+                tokio::select! {
+                    () = &mut waiting => break,
+                    // Nobody can tell: whoever asks need not wait for that.
+                    Some(question) = teller.questions.recv() => drop(question),
                 }
             }
         }
@@ -211,10 +234,8 @@ const LIMITS: Limits = Limits {
     write_stall_time: Duration::from_secs(30),
 };
 
-const LEAST_WAIT: Duration = Duration::from_millis(100);
-
-/// A connection that lasted so long is no failure of the one before.
-const STEADY: Duration = Duration::from_secs(30);
+/// The same reason is logged again after so long.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why the directory is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -232,4 +253,21 @@ enum StreamError {
     },
     #[error("the directory ended the stream")]
     Call { source: Status },
+}
+
+impl StreamError {
+    /// Whether nobody was there at all.
+    const fn is_away(&self) -> bool {
+        matches!(self, Self::Dial { .. })
+    }
+
+    /// The word for it in metrics.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Lookup { .. } | Self::Nowhere { .. } => "unknown",
+            Self::Dial { .. } => "unreachable",
+            Self::Peer { .. } => "handshake_failed",
+            Self::Call { .. } => "ended",
+        }
+    }
 }

@@ -48,6 +48,8 @@ pub struct ProxyMetrics {
     pub documents_refused: Counter,
     /// 1 while the directory is followed.
     pub directory_connected: Gauge,
+    /// Times that the directory could not be followed, or not any more: reason.
+    pub directory_failures: Family<Labels<1>, Counter>,
     /// Connections and bytes by peer.
     pub peers: PeerMetrics,
 }
@@ -99,6 +101,10 @@ impl ProxyMetrics {
             clock_skew: metrics.gauge("clock_skew_seconds", "How far this clock is behind the CA's"),
             rules: metrics.gauge("rules", "Rules in force"),
             directory_connected: metrics.gauge("directory_connected", "1 while the directory is followed"),
+            directory_failures: metrics.family(
+                "directory_failures",
+                "Times that the directory could not be reached, or ended what it told",
+            ),
             documents_refused: metrics.counter(
                 "documents_refused",
                 "Times that documents could not be read and the last good ones stayed in force",

@@ -22,7 +22,7 @@ fn service(port: u16) -> String {
 /// A mesh with an API and web, each behind a sidecar.
 struct Shop {
     mesh: Mesh,
-    _api: Sidecar,
+    api: Sidecar,
     web: Sidecar,
 }
 
@@ -60,7 +60,7 @@ impl Shop {
             ),
         )
         .await;
-        let shop = Self { mesh, _api: api, web };
+        let shop = Self { mesh, api, web };
         until(|| open(shop.door()).is_some()).await;
         shop
     }
@@ -122,6 +122,33 @@ async fn a_directory_that_is_away_changes_nothing() {
     shop.mesh.resume().await;
     tokio::task::spawn_blocking(move || ended(kept)).await.unwrap();
     assert!(open(shop.door()).is_none(), "the news that it missed");
+}
+
+// However long it was away: what it tells takes effect within moments of its return.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_away_for_long_is_followed_at_once() {
+    let mut shop = Shop::open().await;
+    let kept = open(shop.door()).unwrap();
+    shop.mesh.kill().await;
+    shop.mesh
+        .write("rules.yaml", &ALLOW.replace("sa/web", "sa/other"));
+    let tries = |sidecar: &Sidecar| {
+        let text = sidecar.metrics.encode().unwrap();
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.contains("directory_failures_total{reason=\"unreachable\"}"))?;
+        line.rsplit(' ').next()?.parse::<u32>().ok()
+    };
+    // With waits that doubled up to 15 s this alone would take longer than anybody waits here.
+    until(|| {
+        [&shop.web, &shop.api]
+            .iter()
+            .all(|sidecar| tries(sidecar) >= Some(10))
+    })
+    .await;
+    shop.mesh.resume().await;
+    let waiting = tokio::task::spawn_blocking(move || ended(kept)).await.unwrap();
+    println!("figure: {waiting:?} from the return of the directory to the end of what it forbids");
+    assert!(waiting < SOON, "{waiting:?}");
 }
 
 // D2, D3: a broken edit changes nothing, and is told with line and column.
