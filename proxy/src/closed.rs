@@ -6,6 +6,7 @@ use ferrule_identity::VerifyError;
 
 use crate::forward::relay::{Leg, RelayError};
 use crate::framing::exchange::OpenError;
+use crate::net::dial::DialError;
 
 /// Why a connection ended, or was never let in: the word in the log line and in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +15,7 @@ pub enum CloseReason {
     Finished,
     /// Nobody knows where the connection was going, or nobody is known to live there, or it is the proxy itself.
     UnknownDestination,
-    /// A limit on connections was reached.
+    /// A limit on connections was reached, or this system has nothing left for one.
     Busy,
     /// There is no certificate to show yet.
     NotReady,
@@ -150,6 +151,14 @@ impl CloseReason {
             "unknown_trust_domain" => Self::UnknownTrustDomain,
             "unexpected_identity" => Self::UnexpectedIdentity,
             _ => Self::BadCertificate,
+        }
+    }
+
+    /// The reason when a connection could not be dialled.
+    pub const fn of_dial(error: &DialError) -> Self {
+        match error {
+            DialError::Shortage { .. } => Self::Busy,
+            DialError::Timeout { .. } | DialError::Refused { .. } => Self::Unreachable,
         }
     }
 

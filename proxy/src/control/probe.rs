@@ -120,7 +120,7 @@ async fn mutual(order: &Order, config: &Config, material: &Material) -> Value {
                 let source = ErrorKind::ConnectionReset.into();
                 HandshakeError::Broken { source }.reason()
             } else {
-                CloseReason::Unreachable
+                CloseReason::of_dial(&error)
             };
             return json!({
                 "established": false, "reason": reason.word(), "error": Chain(&error).to_string(),

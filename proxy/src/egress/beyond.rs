@@ -91,7 +91,7 @@ async fn by_host(
                 kit.book.name("found");
                 return Ok((permit, clear(tcp, bytes)));
             }
-            Err(error) => last = Closed::because(CloseReason::Unreachable, &error),
+            Err(error) => last = Closed::because(CloseReason::of_dial(&error), &error),
         }
     }
     kit.book.name("unreachable");
@@ -155,7 +155,7 @@ async fn connect(
 ) -> Result<(Permit, Outer), Closed> {
     let tcp = dial(target, &kit.dialing())
         .await
-        .map_err(|error| Closed::because(CloseReason::Unreachable, &error))?;
+        .map_err(|error| Closed::because(CloseReason::of_dial(&error), &error))?;
     Ok((permit, clear(tcp, said)))
 }
 

@@ -223,7 +223,7 @@ async fn open(
     };
     match dialled {
         Ok(inner) => Ok(Opened { permit, outer, inner }),
-        Err(error) => Err(outer.refuse(Closed::because(CloseReason::Unreachable, &error))),
+        Err(error) => Err(outer.refuse(Closed::because(CloseReason::of_dial(&error), &error))),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -30,8 +31,7 @@ pub async fn dial(target: UpstreamAddr, how: &Dialing) -> Result<TcpStream, Dial
     let limit = how.limit;
     match timeout(limit, prepared(target, how)).await {
         Err(_) => Err(DialError::Timeout { target, limit }),
-        Ok(Err(source)) => Err(DialError::Refused { target, source }),
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(connected) => connected.map_err(|source| DialError::of(target, source)),
     }
 }
 
@@ -48,7 +48,7 @@ pub async fn dial_beside(target: UpstreamAddr, how: &Dialing) -> Result<TcpStrea
     };
     match timeout(limit, connecting).await {
         Err(_) => Err(DialError::Timeout { target, limit }),
-        Ok(connected) => connected.map_err(|source| DialError::Refused { target, source }),
+        Ok(connected) => connected.map_err(|source| DialError::of(target, source)),
     }
 }
 
@@ -83,6 +83,14 @@ pub enum DialError {
         /// How long.
         limit: Duration,
     },
+    /// This system has no descriptor, no port or no memory left for it. That says nothing about the other end.
+    #[error("nothing is left here to dial {target} with")]
+    Shortage {
+        /// The address.
+        target: UpstreamAddr,
+        /// Of what.
+        source: io::Error,
+    },
     /// The system or the other end refused.
     #[error("cannot reach {target}")]
     Refused {
@@ -92,3 +100,23 @@ pub enum DialError {
         source: io::Error,
     },
 }
+
+impl DialError {
+    fn of(target: UpstreamAddr, source: io::Error) -> Self {
+        let is_shortage = Errno::from_io_error(&source).is_some_and(|errno| SHORTAGES.contains(&errno));
+        if is_shortage {
+            Self::Shortage { target, source }
+        } else {
+            Self::Refused { target, source }
+        }
+    }
+}
+
+/// What connect(2) and socket(2) say when something has run out. No port is left: `EADDRNOTAVAIL`.
+const SHORTAGES: [Errno; 5] = [
+    Errno::ADDRNOTAVAIL,
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOBUFS,
+    Errno::NOMEM,
+];

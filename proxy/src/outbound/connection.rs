@@ -139,7 +139,7 @@ async fn to_itself(
     let permit = admit(Grounds::Itself { port: target.port() }, account, kit)?;
     let tcp = dial(target, &kit.dialing())
         .await
-        .map_err(|error| Closed::because(CloseReason::Unreachable, &error))?;
+        .map_err(|error| Closed::because(CloseReason::of_dial(&error), &error))?;
     let (peeked, said) = (Box::default(), Box::default());
     Ok((permit, Outer::clear(tcp, peeked, said)))
 }

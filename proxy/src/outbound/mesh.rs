@@ -25,9 +25,10 @@ use crate::tls::material::Material;
 
 /// How one attempt failed.
 enum Attempt {
-    /// By the endpoint: another one may do.
+    /// At the endpoint: another one may do.
     Endpoint {
-        how: Failure,
+        /// What the endpoint did wrong; nothing where it was not even asked.
+        how: Option<Failure>,
         closed: Closed,
         /// Whether the client's bytes may have been acted upon, so that no other one may be tried.
         is_final: bool,
@@ -101,7 +102,9 @@ pub async fn open(
                 closed,
                 is_final,
             }) => {
-                load.failed(how, closed.reason.word());
+                if let Some(how) = how {
+                    load.failed(how, closed.reason.word());
+                }
                 kit.book.endpoint_failed(closed.reason.word());
                 if is_final {
                     return Err(closed);
@@ -285,7 +288,7 @@ pub async fn look(endpoint: &Endpoint, kit: &Kit) -> Result<(), Option<(Failure,
             .map_err(of_opening)
     };
     looked.await.map_err(|failed| match failed {
-        Attempt::Endpoint { how, closed, .. } => Some((how, closed)),
+        Attempt::Endpoint { how, closed, .. } => how.map(|how| (how, closed)),
         Attempt::Here(_) => None,
     })
 }
@@ -320,10 +323,11 @@ async fn reach(
         .await
         .map_err(|error| Attempt::Endpoint {
             how: match error {
-                DialError::Timeout { .. } => Failure::Silent,
-                DialError::Refused { .. } => Failure::Refused,
+                DialError::Timeout { .. } => Some(Failure::Silent),
+                DialError::Refused { .. } => Some(Failure::Refused),
+                DialError::Shortage { .. } => None,
             },
-            closed: Closed::because(CloseReason::Unreachable, &error),
+            closed: Closed::because(CloseReason::of_dial(&error), &error),
             is_final: false,
         })?;
     let _place = kit.shaking().map_err(Attempt::Here)?;
@@ -339,13 +343,13 @@ async fn reach(
         match error {
             HandshakeError::Settings { .. } => Attempt::Here(closed),
             HandshakeError::Timeout { .. } => Attempt::Endpoint {
-                how: Failure::Silent,
+                how: Some(Failure::Silent),
                 closed,
                 is_final: false,
             },
             // Somebody else than the expected one, too: nothing was said to them, and the log tells of them.
             _ => Attempt::Endpoint {
-                how: Failure::Refused,
+                how: Some(Failure::Refused),
                 closed,
                 is_final: false,
             },
@@ -366,7 +370,7 @@ fn of_opening(error: OpenError) -> Attempt {
         _ => Failure::Refused,
     };
     Attempt::Endpoint {
-        how,
+        how: Some(how),
         closed,
         is_final: false,
     }
