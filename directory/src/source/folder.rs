@@ -173,3 +173,6 @@ pub enum ReadError {
         problems: Problems,
     },
 }
+
+#[cfg(test)]
+mod tests;

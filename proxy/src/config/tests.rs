@@ -89,3 +89,31 @@ fn nothing_to_do_is_a_fault() {
         .join("\n");
     assert!(faults(&text).contains("nothing to do"));
 }
+
+// C11: whoever names a workload cannot name itself somebody else's: each name is one segment of the identity.
+#[test]
+fn no_name_reaches_beyond_its_segment_of_the_identity() {
+    for hostile in [
+        "a/sa/admin",
+        "..",
+        ".",
+        "",
+        "a b",
+        "a%2fb",
+        "a\\nb",
+        "a\\u0000b",
+        "ä",
+        "a#b",
+        "a?b",
+        "a@b:1",
+    ] {
+        for field in ["namespace: shop", "service_account: api"] {
+            let (name, _) = field.split_once(": ").unwrap();
+            let text = SMALL.replace(field, &format!("{name}: \"{hostile}\""));
+            assert!(read(&text, &[]).is_err(), "{name}: {hostile:?}");
+            let variable = format!("FERRULE_PROXY__WORKLOAD__{}", name.to_uppercase());
+            let said = read(SMALL, &[(&variable, hostile)]);
+            assert!(said.is_err(), "{variable}={hostile:?}");
+        }
+    }
+}

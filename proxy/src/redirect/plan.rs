@@ -239,4 +239,27 @@ mod tests {
             assert!(text.parse::<AddressRange>().is_err(), "{text:?}");
         }
     }
+
+    // C11: what a person may write about exceptions is numbers; nothing else gets into the rules that are loaded.
+    #[test]
+    fn no_exception_is_more_than_numbers() {
+        for more in [
+            "; flush ruleset",
+            "\nadd rule inet ferrule output accept",
+            " accept",
+            "}",
+            ", 1-65535",
+            "$(id)",
+            "\0",
+            "#",
+            "\u{0661}",
+        ] {
+            for ports in [format!("22{more}"), format!("22-23{more}")] {
+                assert!(ports.parse::<PortRange>().is_err(), "{ports:?}");
+            }
+            for range in [format!("10.0.0.0/8{more}"), format!("10.0.0.1{more}")] {
+                assert!(range.parse::<AddressRange>().is_err(), "{range:?}");
+            }
+        }
+    }
 }

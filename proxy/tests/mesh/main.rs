@@ -11,5 +11,6 @@ mod reference;
 mod refusing;
 mod reusing;
 mod sidecar;
+mod trials;
 mod watching;
 mod workload_api;

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use crate::sidecar::{API, Mesh, dial, rest};
+use crate::sidecar::{API, LIMIT, Mesh, dial, rest};
 use ferrule_tests::pki::Files;
 
 fn client(to: SocketAddr, files: &Files, more: &[&str]) -> Child {
@@ -22,6 +22,36 @@ fn client(to: SocketAddr, files: &Files, more: &[&str]) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// `program` as a server at `at` with these files, which demands a certificate; it listens to the test.
+fn server(mut program: Command, at: SocketAddr, files: &Files, more: &[&str]) -> Command {
+    program
+        .args(["s_server", "-accept", &at.to_string(), "-Verify", "4", "-tls1_3"])
+        .arg("-cert")
+        .arg(&files.chain)
+        .arg("-key")
+        .arg(&files.key)
+        .arg("-CAfile")
+        .arg(&files.bundle)
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    program
+}
+
+/// OpenSSL, which is ended when nothing comes of it, and tells at once what it has to tell.
+fn watched() -> Command {
+    let mut program = Command::new("timeout");
+    program.args([PATIENCE, "stdbuf", "-oL", "openssl"]);
+    program
+}
+
+/// Where nobody listens.
+fn free() -> SocketAddr {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 #[test]
@@ -59,31 +89,9 @@ fn tls_1_2_is_refused() {
 #[ignore = "needs openssl: tests/run"]
 fn openssl_is_a_server_that_the_sidecar_talks_to() {
     let mesh = Mesh::new();
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
-    };
-    let mut server = Command::new("openssl")
-        .args([
-            "s_server",
-            "-accept",
-            &port.to_string(),
-            "-quiet",
-            "-Verify",
-            "4",
-            "-tls1_3",
-        ])
-        .arg("-cert")
-        .arg(&mesh.api.chain)
-        .arg("-key")
-        .arg(&mesh.api.key)
-        .arg("-CAfile")
-        .arg(&mesh.api.bundle)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let port = free();
+    let openssl = Command::new("openssl");
+    let mut server = server(openssl, port, &mesh.api, &["-quiet"]).spawn().unwrap();
     let web = mesh.web_sidecar(port, API, "");
     // Nobody listens until the program has started.
     let mut client = loop {
@@ -159,39 +167,69 @@ fn openssl_renews_the_keys_of_both_sides_as_a_client() {
     child.wait().unwrap();
 }
 
+/// How many OpenSSL's server has met, and how many of them have signed for it in a whole handshake.
+fn met(told: &str) -> (usize, usize) {
+    (
+        told.matches("CONNECTION ESTABLISHED").count(),
+        told.matches("Signature type").count(),
+    )
+}
+
+// B3: whoever offers a ticket is met by a whole handshake again, in which its certificate is looked at again.
+#[test]
+#[ignore = "needs openssl: tests/run"]
+fn a_ticket_that_is_offered_is_not_used() {
+    let mesh = Mesh::new();
+    let port = free();
+    let told = mesh.folder.path().join("told");
+    let file = std::fs::File::create(&told).unwrap();
+    let mut server = server(watched(), port, &mesh.api, &["-rev"])
+        .stderr(file.try_clone().unwrap())
+        .stdout(file)
+        .spawn()
+        .unwrap();
+    let told = || std::fs::read_to_string(&told).unwrap();
+    let end = std::time::Instant::now() + LIMIT;
+    while !told().contains("ACCEPT") {
+        assert!(std::time::Instant::now() < end, "it listens: {}", told());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let web = mesh.web_sidecar(port, API, "");
+    for _ in 0..3 {
+        let mut client = BufReader::new(dial(web.door(0)));
+        client.get_mut().write_all(b"hello\n").unwrap();
+        // Behind the tickets, which come first.
+        until(&mut client, "olleh");
+    }
+    // OpenSSL's own client shows that it would be told.
+    let ticket = mesh.folder.path().join("ticket");
+    let ticket = ticket.to_str().unwrap();
+    for how in ["-sess_out", "-sess_in"] {
+        let mut child = client(port, &mesh.web, &[how, ticket]);
+        child.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+        until(&mut BufReader::new(child.stdout.take().unwrap()), "olleh");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let end = std::time::Instant::now() + LIMIT;
+    while met(&told()).0 < 5 {
+        assert!(std::time::Instant::now() < end, "five were met: {}", told());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // All but OpenSSL's own with the ticket.
+    assert_eq!(met(&told()), (5, 4), "{}", told());
+    // By a signal that `timeout` passes on.
+    let id = server.id().to_string();
+    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    server.wait().unwrap();
+}
+
 #[test]
 #[ignore = "needs openssl: tests/run"]
 fn openssl_renews_the_keys_of_both_sides_as_a_server() {
     let mesh = Mesh::new();
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
-    };
-    // Without `stdbuf` it would keep what it tells until there is more.
-    let mut child = Command::new("timeout")
-        .args([
-            PATIENCE,
-            "stdbuf",
-            "-oL",
-            "openssl",
-            "s_server",
-            "-accept",
-            &port.to_string(),
-            "-Verify",
-            "4",
-            "-tls1_3",
-        ])
-        .arg("-cert")
-        .arg(&mesh.api.chain)
-        .arg("-key")
-        .arg(&mesh.api.key)
-        .arg("-CAfile")
-        .arg(&mesh.api.bundle)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let port = free();
+    let mut child = server(watched(), port, &mesh.api, &[]).spawn().unwrap();
     let mut words = child.stdin.take().unwrap();
     let mut heard = BufReader::new(child.stdout.take().unwrap());
     until(&mut heard, "ACCEPT");

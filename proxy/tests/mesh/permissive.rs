@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use crate::sidecar::{API, Mesh, dial, rest, say};
 
@@ -83,5 +84,29 @@ fn an_explicit_deny_holds_in_permissive_mode() {
         "tls=\"plaintext\"",
         "verdict=\"deny\"",
         "denied",
+    ]);
+}
+
+// D4: what is open in clear ends when the port becomes strict.
+#[test]
+fn a_change_to_strict_ends_what_is_open_in_clear() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    permissive(&mesh);
+    let api = mesh.api_sidecar("limits: { sniff_time: 50ms }");
+    let mut client = dial(api.door(0));
+    let mut server = mesh.accept();
+    say(&mut client, &mut server, b"in clear");
+    fs::remove_file(mesh.rules().join("mode.yaml")).unwrap();
+    let began = Instant::now();
+    assert!(!rest(&mut server).1);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+    assert!(!rest(&mut client).1);
+    api.counts(&[
+        "connections_total",
+        "inbound",
+        "tls=\"plaintext\"",
+        "reason=\"plaintext\"",
     ]);
 }

@@ -88,12 +88,6 @@ impl Drop for Running {
     }
 }
 
-pub(crate) fn api_settings(mesh: &Mesh, more: &str) -> String {
-    let app = mesh.app.local_addr().unwrap();
-    let ways = format!("serves: [{{ listen: \"127.0.0.1:0\", to: \"{app}\" }}]");
-    mesh.settings("api", &mesh.api, &ways, more)
-}
-
 /// Asks the debug socket.
 pub(crate) fn ask(path: &std::path::Path, what: &str) -> String {
     let mut socket = std::os::unix::net::UnixStream::connect(path).unwrap();
@@ -113,7 +107,7 @@ fn every_connection_has_a_line_with_all_its_fields() {
     let mesh = Mesh::new();
     mesh.allow();
     let socket = mesh.folder.path().join("debug.sock");
-    let settings = api_settings(&mesh, "drain: { leave: 0s, deadline: 5s }");
+    let settings = mesh.api_settings("drain: { leave: 0s, deadline: 5s }");
     let settings = settings.replace(
         "enabled: false",
         &format!("enabled: false, socket: {}", socket.display()),
@@ -158,7 +152,7 @@ fn every_connection_has_a_line_with_all_its_fields() {
 fn running_out_of_descriptors_is_survived() {
     let mesh = Mesh::new();
     mesh.allow();
-    let settings = api_settings(&mesh, "limits: { handshake_time: 60s }");
+    let settings = mesh.api_settings("limits: { handshake_time: 60s }");
     let mut api = Running::start(&mesh, &settings, 64);
     let door = api.door();
     api.line("message", "documents taken");
@@ -197,7 +191,7 @@ fn bad_settings_end_with_64_and_all_faults() {
 fn check_prints_what_is_in_force() {
     let mesh = Mesh::new();
     let path = mesh.folder.path().join("proxy.yaml");
-    fs::write(&path, api_settings(&mesh, "")).unwrap();
+    fs::write(&path, mesh.api_settings("")).unwrap();
     let done = Command::new(PROGRAM)
         .args(["run", "--check", "--config"])
         .arg(&path)
@@ -218,7 +212,7 @@ fn a_stop_under_the_deadline_ends_with_0_and_says_cut() {
     mesh.allow();
     let mut api = Running::start(
         &mesh,
-        &api_settings(&mesh, "drain: { leave: 0s, deadline: 300ms }"),
+        &mesh.api_settings("drain: { leave: 0s, deadline: 300ms }"),
         1024,
     );
     let door = api.door();

@@ -1,19 +1,19 @@
 //! What is not allowed ends before a byte of it reaches an application, or as soon as it is not allowed any more.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::sidecar::{API, DAY, Mesh, Sidecar, WEB, dial, rest, say};
+use crate::sidecar::{API, DAY, LIMIT, Mesh, Sidecar, WEB, dial, rest, say};
 use ferrule_tests::pki::Authority;
 
 /// Nothing waits at the application's door.
 fn nobody_came(mesh: &Mesh) {
     mesh.app.set_nonblocking(true).unwrap();
-    assert_eq!(
-        mesh.app.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(mesh.app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -45,26 +45,111 @@ fn a_rule_for_another_caller_does_not_help() {
     nobody_came(&mesh);
 }
 
-// D4: both an idle and a busy connection end within 2 s of the rule's end.
+/// Two ends of a connection that are never idle: what the one says the other says back, until it is ended. Gives when
+/// both had seen the end.
+fn keep_busy(mut client: TcpStream, mut server: TcpStream) -> JoinHandle<Instant> {
+    let mut replies = client.try_clone().unwrap();
+    let (block, mut heard, mut answered) = ([7; 8_192], [0; 8_192], [0; 8_192]);
+    let (going, is_going) = sync_channel(1);
+    let saying = thread::spawn(move || while client.write_all(&block).is_ok() {});
+    let listening = thread::spawn(move || while replies.read_exact(&mut answered).is_ok() {});
+    let busy = thread::spawn(move || {
+        while server.read_exact(&mut heard).is_ok() && server.write_all(&heard).is_ok() {
+            // Whoever waits for it has heard it the first time.
+            let _ = going.try_send(());
+        }
+        saying.join().unwrap();
+        listening.join().unwrap();
+        Instant::now()
+    });
+    is_going.recv_timeout(LIMIT).expect("it is busy");
+    busy
+}
+
+/// Says so much that nobody hears that there is no more room on the way.
+fn fill(client: &mut TcpStream) {
+    client
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let error = loop {
+        if let Err(error) = client.write_all(&[7; 65_536]) {
+            break error;
+        }
+    };
+    assert!(
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{error}"
+    );
+}
+
+// D4: an idle connection, a busy one, and one that is stuck because nobody reads end within 2 s of the rule's end.
 #[test]
 fn removing_the_rule_ends_open_connections() {
     let mesh = Mesh::new();
     mesh.allow();
     let api = mesh.api_sidecar("");
     let web = mesh.web_sidecar(api.door(0), API, "");
-    let mut client = dial(web.door(0));
-    let mut server = mesh.accept();
-    say(&mut client, &mut server, b"hello");
+    let open = || {
+        let mut client = dial(web.door(0));
+        let mut server = mesh.accept();
+        say(&mut client, &mut server, b"hello");
+        (client, server)
+    };
+    let (mut client, mut server) = open();
+    let (mut stuck, deaf) = open();
+    fill(&mut stuck);
+    let (talking, answering) = open();
+    let busy = keep_busy(talking, answering);
     mesh.forbid();
     let began = Instant::now();
     assert!(!rest(&mut server).1);
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "took {:?}",
-        began.elapsed()
-    );
     assert!(!rest(&mut client).1);
-    api.counts(&["connections_total", "tls=\"mutual\"", "reason=\"denied\""]);
+    assert!(!rest(&mut stuck).1);
+    let ended = [busy.join().unwrap(), Instant::now()];
+    for ended in ended {
+        let took = ended - began;
+        assert!(took < Duration::from_secs(2), "took {took:?}");
+    }
+    drop(deaf);
+    let end = Instant::now() + LIMIT;
+    while api.counts(&["connections_total", "tls=\"mutual\"", "reason=\"denied\""]) < 3.0 {
+        assert!(Instant::now() < end, "each is counted");
+    }
+}
+
+// D3: before the first rules that can be read nobody comes in, and nobody is told that all is ready.
+#[test]
+fn until_the_first_rules_it_is_not_ready_and_lets_nobody_in() {
+    let mesh = Mesh::new();
+    mesh.allow();
+    let wrong = mesh.rules().join("zzz.yaml");
+    fs::write(&wrong, "kind: AccessPolicy\n").unwrap();
+    let (api, ready) = Sidecar::starting(&mesh.api_settings(""));
+    api.counts(&["documents_refused_total"]);
+    // The caller has rules of its own, and is ready.
+    let others = mesh.folder.path().join("others");
+    fs::create_dir(&others).unwrap();
+    let settings = mesh.web_settings(api.door(0), API, "").replace(
+        &format!("folder: {}", mesh.rules().display()),
+        &format!("folder: {}", others.display()),
+    );
+    let web = Sidecar::start(&settings);
+    for _ in 0..3 {
+        assert!(!rest(&mut dial(web.door(0))).1);
+    }
+    api.counts(&[
+        "connections_total",
+        "inbound",
+        "verdict=\"deny\"",
+        "reason=\"denied\"",
+    ]);
+    nobody_came(&mesh);
+    assert!(ready.try_recv().is_err(), "it is not ready");
+    fs::remove_file(wrong).unwrap();
+    ready.recv_timeout(LIMIT).expect("it becomes ready");
+    mesh.app.set_nonblocking(false).unwrap();
+    let mut client = dial(web.door(0));
+    say(&mut client, &mut mesh.accept(), b"hello");
 }
 
 // D2: a document that is wrong changes nothing.
@@ -172,7 +257,10 @@ fn a_peer_whose_authority_is_gone_is_ended() {
     let other = Authority::new();
     fs::write(&mesh.api.bundle, other.pem()).unwrap();
     other.renew(&mesh.api, API, DAY);
+    let began = Instant::now();
     assert!(!rest(&mut server).1);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "took {took:?}");
     api.counts(&[
         "connections_total",
         "tls=\"mutual\"",
@@ -187,10 +275,9 @@ fn a_revoked_peer_is_ended_and_stays_out() {
     mesh.allow();
     let crl = mesh.folder.path().join("crl.pem");
     fs::write(&crl, mesh.authority.crl(1, &[])).unwrap();
-    let app = mesh.app.local_addr().unwrap();
-    let ways = format!("serves: [{{ listen: \"127.0.0.1:0\", to: \"{app}\" }}]");
-    let settings = mesh.settings("api", &mesh.api, &ways, "");
-    let with_crl = settings.replace("files: {", &format!("files: {{ crls: {},", crl.display()));
+    let with_crl = mesh
+        .api_settings("")
+        .replace("files: {", &format!("files: {{ crls: {},", crl.display()));
     let api = Sidecar::start(&with_crl);
     let web = mesh.web_sidecar(api.door(0), API, "");
     let mut client = dial(web.door(0));

@@ -36,19 +36,13 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// Starts one with these settings, and waits until it is ready.
     pub(crate) fn start(settings: &str) -> Self {
-        let sidecar = Self::start_unready(settings);
-        let (doors, metrics, asking, thread, ready) = sidecar;
+        let (sidecar, ready) = Self::starting(settings);
         ready.recv_timeout(LIMIT).expect("it becomes ready");
-        Self {
-            doors,
-            metrics,
-            asking,
-            thread: Some(thread),
-        }
+        sidecar
     }
 
-    #[allow(clippy::type_complexity, reason = "taken apart at once")]
-    fn start_unready(settings: &str) -> (Vec<SocketAddr>, Metrics, Asking, JoinHandle<Ended>, Receiver<()>) {
+    /// Starts one with these settings, and what says when it is ready.
+    pub(crate) fn starting(settings: &str) -> (Self, Receiver<()>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), settings).unwrap();
         let loaded =
@@ -88,7 +82,13 @@ impl Sidecar {
             })
         });
         let (doors, asking) = is_started.recv_timeout(LIMIT).expect("it starts");
-        (doors, metrics, asking, thread, is_ready)
+        let sidecar = Self {
+            doors,
+            metrics,
+            asking,
+            thread: Some(thread),
+        };
+        (sidecar, is_ready)
     }
 
     /// Where its door of that number is.
@@ -191,16 +191,26 @@ impl Mesh {
 
     /// The sidecar of `api`.
     pub(crate) fn api_sidecar(&self, more: &str) -> Sidecar {
+        Sidecar::start(&self.api_settings(more))
+    }
+
+    /// The settings of the sidecar of `api`.
+    pub(crate) fn api_settings(&self, more: &str) -> String {
         let app = self.app.local_addr().unwrap();
         let ways = format!("serves: [{{ listen: \"127.0.0.1:0\", to: \"{app}\" }}]");
-        Sidecar::start(&self.settings("api", &self.api, &ways, more))
+        self.settings("api", &self.api, &ways, more)
     }
 
     /// The sidecar of `web`, whose way out leads to `to`, where `id` is expected.
     pub(crate) fn web_sidecar(&self, to: SocketAddr, id: &str, more: &str) -> Sidecar {
+        Sidecar::start(&self.web_settings(to, id, more))
+    }
+
+    /// The settings of that sidecar.
+    pub(crate) fn web_settings(&self, to: SocketAddr, id: &str, more: &str) -> String {
         let ways =
             format!("upstreams: [{{ listen: \"127.0.0.1:0\", address: \"{to}\", identity: \"{id}\" }}]");
-        Sidecar::start(&self.settings("web", &self.web, &ways, more))
+        self.settings("web", &self.web, &ways, more)
     }
 
     pub(crate) fn settings(&self, name: &str, files: &Files, ways: &str, more: &str) -> String {

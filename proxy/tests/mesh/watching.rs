@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::program::{Running, api_settings, ask};
+use crate::program::{Running, ask};
 use crate::sidecar::{API, LIMIT, Mesh, WEB, dial, rest, say};
 
 /// The settings of `api` with a debug socket at `socket`.
 fn settings(mesh: &Mesh, socket: &Path, admin: &str) -> String {
-    let settings = api_settings(mesh, "drain: { leave: 0s, deadline: 5s }");
+    let settings = mesh.api_settings("drain: { leave: 0s, deadline: 5s }");
     settings.replace(
         "enabled: false",
         &format!("{admin}, socket: {}", socket.display()),
