@@ -174,6 +174,56 @@ async fn a_wrong_clock_is_tolerated_or_named() {
     assert!(behind.kept.credentials.borrow().is_none());
 }
 
+// B13: a clock that jumps, as after a suspend, loses nothing; one that was wrong and is set right needs no other help.
+#[tokio::test]
+async fn a_clock_that_jumps_is_lived_with_and_one_that_is_set_right_heals() {
+    let (clock, hand) = Clock::manual(START);
+    let authority = Authority::start(&clock).await;
+    let mut web = Workload::start(&authority, START).await;
+    let first = web.next(None).await;
+    let hour = Duration::from_secs(3600);
+    let third = LIFE / 3 + LIFE / 20;
+
+    // An hour ahead, it renews an hour early.
+    web.hand.advance(hour + third);
+    hand.advance(third);
+    let second = web.next(Some(&first)).await;
+    assert!(second.lifetime().contains(Timestamp::from_unix(web.clock.unix())));
+
+    // An hour behind what it was made at, it keeps what it has, and renews once the time has come again.
+    let made = second.lifetime().not_before();
+    web.hand.set(made.unix() - 3600);
+    // It hears of the CA by that clock, too.
+    let id = second.id().clone();
+    authority
+        .revoke("spiffe://shop.test/ns/shop/sa/other", false)
+        .await;
+    let other = SpiffeId::parse("spiffe://shop.test/ns/shop/sa/other").unwrap();
+    let trust = Arc::clone(&web.trust);
+    let hears = async { until(|| trust.load().revocations.revokes(&other)).await };
+    ticking(&web.hand, hears).await;
+    assert!(!web.trust.load().revocations.revokes(&id));
+    let held = web.kept.credentials.borrow().clone().unwrap();
+    assert_eq!(held.certificate.serial(), second.serial());
+    hand.advance(third);
+    web.hand.set(clock.unix());
+    let third = web.next(Some(&second)).await;
+    assert!(third.lifetime().contains(Timestamp::from_unix(clock.unix())));
+    let healthy = |health: &Health| health.failures == 0 && health.problem.is_none();
+    web.health(healthy).await;
+
+    // Behind from its start, it gets nothing; then it is set right.
+    let host = join(&authority.token().await, &clock).await.unwrap();
+    let (late, hand) = Clock::manual(clock.unix() - 3600);
+    let mut behind = Workload::keep(&host, late, hand);
+    behind.health(|health| health.failures > 1).await;
+    assert!(behind.kept.credentials.borrow().is_none());
+    behind.hand.set(clock.unix());
+    let healed = behind.next(None).await;
+    assert!(healed.lifetime().contains(Timestamp::from_unix(clock.unix())));
+    behind.health(healthy).await;
+}
+
 #[tokio::test]
 async fn a_revocation_reaches_the_verifier_and_is_lifted() {
     let (clock, _hand) = Clock::manual(START);

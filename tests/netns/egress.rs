@@ -2,6 +2,7 @@
 
 mod resolver;
 mod sealed;
+mod withdrawn;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -302,7 +303,7 @@ fn a_hello_in_single_bytes_arrives_whole_and_a_silent_client_is_let_go() {
 }
 
 /// The first bytes of `openssl s_client`.
-fn recorded_hello(name: &str) -> Vec<u8> {
+pub(crate) fn recorded_hello(name: &str) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at: SocketAddr = listener.local_addr().unwrap();
     let mut client = Command::new("openssl")

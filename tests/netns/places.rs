@@ -37,6 +37,30 @@ fn hear(host: &Host, to: SocketAddr) -> io::Result<String> {
     })
 }
 
+/// What the debug socket answers, and no port does.
+const CLOSED: [(&str, &str); 8] = [
+    ("POST", "/drain"),
+    ("POST", "/quit"),
+    ("POST", "/loglevel"),
+    ("PUT", "/loglevel"),
+    ("GET", "/config"),
+    ("GET", "/connections"),
+    ("GET", "/certificates"),
+    ("GET", "/tap"),
+];
+
+/// What the admin port at `to` answers.
+fn request(to: SocketAddr, method: &str, path: &str) -> String {
+    let mut peer = TcpStream::connect_timeout(&to, LIMIT).unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    let text =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    peer.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// Asserts that nothing is to be had there: refused, or reset before a byte.
 fn refused(host: &Host, to: SocketAddr) {
     let heard = hear(host, to);
@@ -146,19 +170,14 @@ fn the_ports_of_a_sidecar_lead_nowhere() {
             ("reason", "unknown_destination"),
             ("direction", "inbound"),
         ]);
-        // C10: nobody stops or turns it from here; the port answers questions alone.
-        let answer = api.inside(|| {
-            let mut peer = TcpStream::connect((Ipv4Addr::LOCALHOST, 15_020)).unwrap();
-            peer.set_read_timeout(Some(LIMIT)).unwrap();
-            peer.write_all(
-                b"POST /drain HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            )
-            .unwrap();
-            let mut answer = String::new();
-            peer.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        // C10: nobody stops or turns it from here, or looks into it; the port answers the questions of everybody alone.
+        let at_home = SocketAddr::from((Ipv4Addr::LOCALHOST, 15_020));
+        for (from, to) in [(&api, at_home), (&outside, (api.v4(), 15_020).into())] {
+            for (method, path) in CLOSED {
+                let answer = from.inside(|| request(to, method, path));
+                assert!(answer.starts_with("HTTP/1.1 4"), "{method} {path}: {answer}");
+            }
+        }
         into.ready();
     });
 }
