@@ -5,7 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
 use ferrule_identity::SpiffeId;
-use ferrule_policy::{Ask, HostName, Inbound, Outbound, Source, Verdict, explain, judge};
+use ferrule_policy::{Ask, Decision, Grant, HostName, Inbound, Outbound, Source, Verdict, explain, judge};
 use serde_json::json;
 
 use crate::arguments::Explain;
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Explain, context: &Context) -> Result<ExitCode, Fa
     let picture = context.picture(&arguments.files, &arguments.cluster)?;
     let mut answers: Vec<Answer> = Vec::new();
     for question in questions(arguments, &picture)? {
-        let answer = question.answer(&picture);
+        let answer = question.answer(&picture, !arguments.cluster.namespaces.is_empty())?;
         if !answers.iter().any(|other| other.sentence == answer.sentence) {
             answers.push(answer);
         }
@@ -179,9 +179,10 @@ fn questions<'p>(arguments: &Explain, picture: &'p Picture) -> Result<Vec<Questi
 }
 
 impl Question<'_> {
-    fn answer(&self, picture: &Picture) -> Answer {
+    /// The answer, out of a picture that may be only a part of the whole.
+    fn answer(&self, picture: &Picture, is_partial: bool) -> Result<Answer, Failure> {
         let judged = |ask: &Ask<'_>| Answer::of(ask, &judge(&picture.policy, ask));
-        match self {
+        Ok(match self {
             Self::In { caller, called, port } => judged(&Ask::Inbound(Inbound {
                 source: match caller {
                     Caller::Id(id) => Source::Verified(id),
@@ -197,8 +198,18 @@ impl Question<'_> {
                 service,
                 port,
             } => {
-                // As a sidecar finds its way before it asks for leave.
+                let ask = Ask::Outbound(Outbound {
+                    source: caller.workload(),
+                    address: *address,
+                    port: *port,
+                    services: service.map_or(&[][..], |service| std::slice::from_ref(&service.name)),
+                    host: host.as_ref(),
+                });
+                let verdict = judge(&picture.policy, &ask);
+                let is_built_in = matches!(verdict.is, Decision::Allowed(Grant::BuiltIn(_)));
+                // A sidecar finds its way before it asks for leave.
                 let refused = match service {
+                    _ if is_built_in => None,
                     Some(service) if !service.ports.contains(port) => {
                         Some(format!("the service {} has no port {port}", service.name))
                     }
@@ -207,18 +218,21 @@ impl Question<'_> {
                     )),
                     _ => None,
                 };
-                if let Some(why) = refused {
-                    return Answer::nowhere(format!("denied: {} to {address}:{port}: {why}", caller.title()));
+                match refused {
+                    Some(_) if is_partial => {
+                        return Err(Failure::Missing {
+                            message: format!(
+                                "nobody is known at {address}, port {port}, in these namespaces; ask without --namespace"
+                            ),
+                        });
+                    }
+                    Some(why) => {
+                        Answer::nowhere(format!("denied: {} to {address}:{port}: {why}", caller.title()))
+                    }
+                    None => Answer::of(&ask, &verdict),
                 }
-                judged(&Ask::Outbound(Outbound {
-                    source: caller.workload(),
-                    address: *address,
-                    port: *port,
-                    services: service.map_or(&[][..], |service| std::slice::from_ref(&service.name)),
-                    host: host.as_ref(),
-                }))
             }
-        }
+        })
     }
 }
 

@@ -293,6 +293,20 @@ fn what_lies_beside_the_mesh_is_judged_as_a_sidecar_does() {
     // A pod without a sidecar, behind no service that a rule could name.
     assert_eq!(reason("web", "naked", 8080), "unknown_destination");
     assert_eq!(reason("web", "127.0.0.77", 443), "unknown_destination");
+    assert_eq!(reason("web", "127.0.0.60", 443), "built-in");
+    let part = [
+        "explain",
+        "--from",
+        "web",
+        "--to",
+        "127.0.0.77",
+        "--port",
+        "443",
+        "--namespace",
+        "shop",
+    ];
+    let ended = cluster.run(&part);
+    assert_eq!(ended.code, 2, "somebody may be there, elsewhere: {ended:?}");
     let ended = cluster.run(&["verify", "web", "naked"]);
     assert_eq!(ended.code, 64);
     assert!(ended.err.contains("naked has no sidecar"), "{}", ended.err);
