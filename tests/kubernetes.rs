@@ -8,6 +8,7 @@ mod on_kubernetes {
     mod admission;
     mod apps;
     mod changes;
+    mod commands;
     mod control;
     mod crash;
     mod families;
