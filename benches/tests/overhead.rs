@@ -20,7 +20,7 @@ fn a_tiny_run_measures_all_three_ways() {
             "--peers",
             "",
             "--seconds",
-            "0.1",
+            "0.5",
             "--idle",
             "40",
         ])
@@ -75,7 +75,7 @@ fn a_tiny_run_measures_the_way_beyond_the_mesh() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("found.json");
     let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
-        .args(["overhead", "--quick", "--passthrough", "--seconds", "0.1"])
+        .args(["overhead", "--quick", "--passthrough", "--seconds", "0.5"])
         .args(["--congestion", "reno", "--program"])
         .arg(format!("ferrule={}", proxy().display()))
         .arg("--json")
