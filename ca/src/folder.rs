@@ -90,7 +90,10 @@ impl Folder {
             Reservation::Alone => file.try_lock(),
         };
         match taken {
-            Ok(()) => Ok(Reserved { _lock: file }),
+            Ok(()) => Ok(Reserved {
+                lock: file,
+                path: self.path.clone(),
+            }),
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
                 path: self.path.clone(),
             }),
@@ -111,7 +114,28 @@ pub enum Reservation {
 /// A folder that is reserved until this is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Reserved {
-    _lock: File,
+    lock: File,
+    path: PathBuf,
+}
+
+impl Reserved {
+    /// Lets others in, without giving the folder up in between: a program that this process is just starting may hold
+    /// the descriptor for a moment, and what was given up could not be taken again (flock(2)).
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] when somebody who excludes this came first all the same.
+    pub fn shared(self) -> Result<Self, FolderError> {
+        let path = self.path.clone();
+        match self.lock.try_lock_shared() {
+            Ok(()) => Ok(self),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path }),
+            Err(TryLockError::Error(source)) => Err(FolderError::Access {
+                doing: "reserve",
+                path,
+                source,
+            }),
+        }
+    }
 }
 
 /// Writes a new file that only its owner can read: whole and durable, or not at all.

@@ -76,14 +76,9 @@ impl Instance {
         let keys = keys.map_err(|source| InstanceError::Keys { source })?;
         let ledger = open_ledger(&folder, &keys, &trust_domain, &clock, is_new)?;
         // From here on others may come in.
-        let reserved = if is_new {
-            drop(reserved);
-            folder
-                .reserve(Reservation::Shared)
-                .map_err(|source| InstanceError::Folder { source })?
-        } else {
-            reserved
-        };
+        let reserved = reserved
+            .shared()
+            .map_err(|source| InstanceError::Folder { source })?;
         let ledger = Arc::new(ledger);
         let shared: Arc<dyn Ledger> = ledger.clone();
         let settings = authority_settings(&config, &trust_domain);

@@ -117,9 +117,16 @@ fn a_restore_waits_for_nobody_and_lets_nobody_in() {
         Err(FolderError::InUse { .. })
     ));
     drop((serve, _issue));
-    let _restore = folder.reserve(Reservation::Alone).unwrap();
+    let restore = folder.reserve(Reservation::Alone).unwrap();
     assert!(matches!(
         folder.reserve(Reservation::Shared),
+        Err(FolderError::InUse { .. })
+    ));
+    // Whoever was alone may let others in, and is still there.
+    let _still = restore.shared().unwrap();
+    let _other = folder.reserve(Reservation::Shared).unwrap();
+    assert!(matches!(
+        folder.reserve(Reservation::Alone),
         Err(FolderError::InUse { .. })
     ));
 }
