@@ -64,9 +64,19 @@ pub(crate) fn ask(peer: &mut TcpStream) {
     assert_eq!(&answer, b"what");
 }
 
-/// How somebody is ended who has said nothing.
-pub(crate) fn end_of(mut peer: TcpStream) -> std::io::ErrorKind {
-    match peer.read(&mut [0]) {
+/// How somebody is ended who dials, and says nothing: perhaps before the connect is over.
+pub(crate) fn end_of(host: &Host, to: SocketAddr) -> std::io::ErrorKind {
+    let dialled = host.inside(|| {
+        let peer = TcpStream::connect_timeout(&to, LIMIT)?;
+        peer.set_read_timeout(Some(LIMIT))?;
+        Ok(peer)
+    });
+    end(dialled)
+}
+
+/// How a connection ends on which nothing was said.
+pub(crate) fn end(dialled: std::io::Result<TcpStream>) -> std::io::ErrorKind {
+    match dialled.and_then(|mut peer| peer.read(&mut [0])) {
         Ok(0) => std::io::ErrorKind::UnexpectedEof,
         Ok(_) => panic!("it said something"),
         Err(error) => error.kind(),

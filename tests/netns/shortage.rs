@@ -7,7 +7,7 @@ use ferrule_tests::netns::{Host, alone, run};
 use ferrule_tests::wait::{LIMIT, until};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::pair::{Pair, ask, end_of, pair};
+use crate::pair::{Pair, ask, end, pair};
 
 /// The kernel gives out so many ports on the host of the caller.
 const PORTS: u16 = 20;
@@ -44,7 +44,7 @@ fn a_shortage_of_ports_hurts_no_open_connection() {
         open.iter_mut().for_each(ask);
         for number in 0..PORTS {
             // The reset may come before the connection is noticed.
-            let refused = dial_from(web, 21_000 + number, *at).map_or_else(|error| error.kind(), end_of);
+            let refused = end(dial_from(web, 21_000 + number, *at));
             assert_eq!(refused, io::ErrorKind::ConnectionReset, "there is no port left");
         }
         out.counts(

@@ -98,8 +98,8 @@ fn a_mapped_address_is_carried_like_the_address_that_it_is() {
         assert!(recorded.contains(&[0x16, 3, 3]), "the record has TLS in it");
         // And one beyond the mesh is judged, not passed by.
         let beyond = Ipv4Addr::new(203, 0, 113, 7);
-        let beyond = dial(web, (beyond.to_ipv6_mapped(), 443).into());
-        assert_eq!(end_of(beyond), ErrorKind::ConnectionReset);
+        let beyond = end_of(web, (beyond.to_ipv6_mapped(), 443).into());
+        assert_eq!(beyond, ErrorKind::ConnectionReset);
         out.line(&[
             ("event", "close"),
             ("reason", "denied"),
