@@ -7,11 +7,10 @@ mod idle;
 mod overhead;
 mod pieces;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ferrule_measure::{figures, process, programs};
+use ferrule_measure::{ending, figures, process, programs};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -59,15 +58,5 @@ fn main() -> ExitCode {
         Bench::Pieces(options) => pieces::run(options),
         Bench::Relay(relay) => overhead::relay(relay).map(|()| true),
     };
-    match measured {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(EXIT_MISSED),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "ferrule-benches: {error:#}");
-            ExitCode::from(EXIT_FAILED)
-        }
-    }
+    ending("ferrule-benches", measured)
 }
-
-const EXIT_MISSED: u8 = 1;
-const EXIT_FAILED: u8 = 2;

@@ -4,10 +4,10 @@ mod directory;
 mod pods;
 mod webhook;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ferrule_measure::ending;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -39,15 +39,5 @@ fn main() -> ExitCode {
         Bench::Directory(options) => directory::run(options),
         Bench::Webhook(options) => webhook::run(options),
     };
-    match measured {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(EXIT_MISSED),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "ferrule-cluster-benches: {error:#}");
-            ExitCode::from(EXIT_FAILED)
-        }
-    }
+    ending("ferrule-cluster-benches", measured)
 }
-
-const EXIT_MISSED: u8 = 1;
-const EXIT_FAILED: u8 = 2;

@@ -72,13 +72,15 @@ impl Material {
         self.lifetime
     }
 
-    /// Settings for handshakes as the side that is dialled, each of whose steps runs within [`Outcome::collect`](ferrule_identity::tls::Outcome::collect). Any
-    /// identity that is in order passes; whether it is let in is the gate's business.
+    /// Settings for handshakes as the side that is dialled, each of whose steps runs within
+    /// [`Outcome::collect`](ferrule_identity::tls::Outcome::collect). Any identity that is in order passes; whether it is
+    /// let in is the gate's business.
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
-    /// Settings for handshakes as the side that dials `expected`, each of whose steps runs within [`Outcome::collect`](ferrule_identity::tls::Outcome::collect).
+    /// Settings for handshakes as the side that dials `expected`, each of whose steps runs within
+    /// [`Outcome::collect`](ferrule_identity::tls::Outcome::collect).
     ///
     /// # Errors
     /// When rustls does not take the settings.
