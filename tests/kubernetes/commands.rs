@@ -1,6 +1,8 @@
 //! What `ferrule` shows of a cluster, and that it is what happens there.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -92,10 +94,25 @@ impl<'n> Hand<'n> {
         assert_eq!(code, 0, "{told:#}");
         let id = format!("spiffe://test.local/ns/{}/sa/{account}", self.shop.name());
         let rows = told.as_array().unwrap().iter().filter(|row| row["src_id"] == id);
-        let word = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
         let mut seen: Vec<_> = rows.map(|row| (word(row, "tls"), word(row, "verdict"))).collect();
         seen.dedup();
         seen
+    }
+
+    /// A port of `web` at every address of all its pods: one for each family that the cluster has.
+    fn listeners(&self, port: u16) -> BTreeSet<String> {
+        let pods = self.shop.get("pods").unwrap();
+        let pods = pods["items"].as_array().unwrap().iter();
+        let web = pods.filter(|pod| word(&pod["metadata"], "name").starts_with("web-"));
+        let addresses: Vec<IpAddr> = web
+            .flat_map(|pod| pod["status"]["podIPs"].as_array().unwrap())
+            .map(|address| word(address, "ip").parse().unwrap())
+            .collect();
+        assert!(addresses.len() >= 2, "one at least for each of the two pods");
+        addresses
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, port).to_string())
+            .collect()
     }
 
     fn asks(&self, from: &str) -> bool {
@@ -112,6 +129,10 @@ fn mesh(shop: &Namespace<'_>) {
     shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     until("the rule is in force", || shop.ask("client", "web:8080/").ok());
     assert!(shop.ask("other", "web:8080/").is_err());
+}
+
+fn word(of: &Value, name: &str) -> String {
+    of[name].as_str().unwrap().to_owned()
 }
 
 fn seen(verdict: &str) -> Vec<(String, String)> {
@@ -151,7 +172,8 @@ fn what_the_commands_say_of_a_cluster_is_what_happens_there() {
         assert!(!hand.explained(who, "8081"));
         let (code, told) = hand.json(&["verify", who, "deploy/web"]);
         let copies = told.as_array().unwrap();
-        assert_eq!((code == 0, copies.len()), (is_in, 2), "{told:#}");
+        let tried = copies.iter().map(|copy| word(copy, "target")).collect();
+        assert_eq!((code == 0, &hand.listeners(8080)), (is_in, &tried), "{told:#}");
         for copy in copies {
             let (mutual, clear) = (&copy["mutual"], &copy["plaintext"]["outcome"]);
             assert_eq!(mutual["tls_version"], "TLSv1.3", "{copy:#}");
