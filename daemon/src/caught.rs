@@ -7,13 +7,17 @@ use std::task::{Context, Poll};
 
 /// Runs `future` to its end or its panic, whose message becomes the error. After a panic nothing of the future is
 /// used again, so what it left half done stays unseen.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
-    Caught(std::pin::pin!(future)).await
+///
+/// It takes a future that is on the heap: handed on by value, one would take its room once more in each asynchronous
+/// function that it goes through.
+pub(crate) const fn caught<F: Future + ?Sized>(future: Pin<Box<F>>) -> Caught<F> {
+    Caught(future)
 }
 
-struct Caught<'a, F>(Pin<&'a mut F>);
+/// A future whose panic is a value.
+pub(crate) struct Caught<F: ?Sized>(Pin<Box<F>>);
 
-impl<F: Future> Future for Caught<'_, F> {
+impl<F: Future + ?Sized> Future for Caught<F> {
     type Output = Result<F::Output, String>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

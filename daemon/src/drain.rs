@@ -1,5 +1,7 @@
 //! Lets open connections finish before the program ends.
 
+use std::pin::Pin;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,13 +58,10 @@ impl Drain {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        // On the heap once: each layer that a future is moved through would hold room for a copy of it.
-        let connection = Box::pin(connection);
-        self.connections.spawn(async move {
-            if let Err(panic) = caught(connection).await {
-                tracing::error!(panic, "a connection's task panicked");
-            }
-        });
+        // On the heap once: each layer that a future is moved through would hold room for a copy of it. And one kind of
+        // task for all connections, whose code is there once.
+        let connection: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(connection);
+        self.connections.spawn(told(connection));
     }
 
     /// As [`Drain::spawn`], for a connection that stays on this thread.
@@ -70,13 +69,8 @@ impl Drain {
     /// # Panics
     /// Outside a tokio `LocalSet` or `LocalRuntime`.
     pub fn spawn_local(&self, connection: impl Future<Output = ()> + 'static) {
-        // On the heap once, as there.
-        let connection = Box::pin(connection);
-        self.connections.spawn_local(async move {
-            if let Err(panic) = caught(connection).await {
-                tracing::error!(panic, "a connection's task panicked");
-            }
-        });
+        let connection: Pin<Box<dyn Future<Output = ()>>> = Box::pin(connection);
+        self.connections.spawn_local(told(connection));
     }
 
     /// How many connections are open.
@@ -110,6 +104,13 @@ impl Drain {
         // A closed tracker still takes tasks; closing it only lets `wait` return.
         self.connections.close();
         self.connections.wait().await;
+    }
+}
+
+/// Runs a connection of whatever kind, and logs its panic.
+async fn told<F: Future<Output = ()> + ?Sized>(connection: Pin<Box<F>>) {
+    if let Err(panic) = caught(connection).await {
+        tracing::error!(panic, "a connection's task panicked");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,11 +52,18 @@ impl Tasks {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>> + 'static,
     {
+        // On the heap first: each layer that a future is moved through would hold room for a copy of it.
+        let future = Box::pin(future);
+        self.begin(name, Box::pin(async move { future.await.map_err(Into::into) }));
+    }
+
+    /// One kind of task for all, whose code is there once.
+    fn begin(&self, name: &'static str, work: Work) {
         *self.running().entry(name).or_default() += 1;
         let tasks = self.clone();
         self.0.tracker.spawn(async move {
-            let outcome = caught(future).await;
-            tasks.ended(name, outcome.map(|result| result.map_err(Into::into)));
+            let outcome = caught(work).await;
+            tasks.ended(name, outcome);
         });
     }
 
@@ -114,7 +122,7 @@ impl Tasks {
         }
     }
 
-    fn ended(&self, name: &'static str, outcome: Result<Result<(), Box<dyn Error + Send + Sync>>, String>) {
+    fn ended(&self, name: &'static str, outcome: Result<Outcome, String>) {
         let failure = match outcome {
             Ok(Ok(())) if self.0.may_end.load(Ordering::Acquire) => None,
             Ok(Ok(())) => Some(TaskError::Ended { task: name }),
@@ -142,6 +150,12 @@ impl Tasks {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How a task ends by itself.
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// What a task does, of whatever kind.
+type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl Default for Tasks {
     fn default() -> Self {

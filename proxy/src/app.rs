@@ -307,6 +307,8 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let stopping = tasks.stop_token();
+    // On the heap first: each layer that a future is moved through would hold room for a copy of it.
+    let work = Box::pin(work);
     tasks.spawn(name, async move {
         tokio::select! {
             ended = work => ended,
@@ -336,6 +338,9 @@ async fn show_rules(mut news: News, counters: ProxyMetrics, latch: Latch) -> Inf
     }
 }
 
-async fn never(work: impl Future<Output = Infallible>) -> Result<(), io::Error> {
-    match work.await {}
+fn never(
+    work: impl Future<Output = Infallible> + Send + 'static,
+) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+    let work = Box::pin(work);
+    async move { match work.await {} }
 }

@@ -345,7 +345,7 @@ fn answer<S: Service>(
     let alive = gone.clone().drop_guard();
     shared.front.drain.spawn(async move {
         let ended = tokio::select! {
-            ended = caught(carried.service.call(call)) => ended,
+            ended = caught(Box::pin(carried.service.call(call))) => ended,
             () = carried.front.drain.closing() => Ok(Err(Status::new(Code::Unavailable, "the server is stopping"))),
             () = gone.cancelled() => return,
         };

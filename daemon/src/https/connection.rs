@@ -189,7 +189,7 @@ async fn answer<H: Handler>(
     shared.front.counters.requests.inc();
     let body = Body::network(body, allowed.body_bytes, allowed.body_time.min(allowed.time));
     let request = http::Request::from_parts(head, body);
-    match timeout(allowed.time, caught(shared.handler.answer(request))).await {
+    match timeout(allowed.time, caught(Box::pin(shared.handler.answer(request)))).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(panic)) => {
             tracing::error!(server = shared.front.name, panic, "a request's handler panicked");
