@@ -27,6 +27,8 @@ struct State {
     written: u64,
     /// Lines dropped since the log last said so.
     dropped: u64,
+    /// How many wait for lines to be written.
+    flushing: usize,
     closed: bool,
 }
 
@@ -73,13 +75,16 @@ impl Queue {
 
     /// Waits until all lines that are in the queue now have been written, `limit` at most; says whether they were.
     pub(super) fn flush(&self, limit: Duration) -> bool {
-        let state = self.0.state();
+        let mut state = self.0.state();
         let last = state.pushed;
+        state.flushing += 1;
         let waited = self
             .0
             .written
             .wait_timeout_while(state, limit, |state| state.written < last);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.flushing -= 1;
+        !waited.timed_out()
     }
 
     /// Ends the thread once it has written what is in the queue. Later lines are dropped.
@@ -131,8 +136,11 @@ impl Inner {
                 state.dropped += lost + dropped;
             }
             state.written = lines;
+            let is_awaited = state.flushing > 0;
             drop(state);
-            self.written.notify_all();
+            if is_awaited {
+                self.written.notify_all();
+            }
             batch.clear();
             batch.shrink_to(KEEP);
         }
@@ -145,7 +153,7 @@ impl Inner {
 }
 
 /// How long lines are gathered before they are written.
-const CROWD: Duration = Duration::from_millis(2);
+const CROWD: Duration = Duration::from_millis(10);
 
 /// How much memory stays with the queue after a burst, in bytes.
 const KEEP: usize = 64 * 1024;
