@@ -1,5 +1,6 @@
 //! Carries bytes between two connections until both directions are over.
 
+mod appetite;
 pub mod carry;
 pub mod pipe;
 pub mod relay;

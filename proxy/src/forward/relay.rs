@@ -3,7 +3,7 @@
 //! Each direction ends by itself: end of stream becomes close_notify with FIN, and back. What is not an end of
 //! stream, a reset or a TLS stream that stops without close_notify, is an error, which the caller passes on as RST.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -14,13 +14,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::Notify;
 use tokio::task::consume_budget;
 
+use super::appetite::Appetite;
 use super::pipe::Pipe;
 use crate::buffer::Buffer;
 use crate::framing::channel::{Channel, ChannelError};
 use crate::framing::{End, FramingError, Heard};
+use crate::net::socket::readable;
 
 /// Which of the two sockets something happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +148,18 @@ pub async fn sealed(
     let (outer_read, outer_write) = outer.split();
     let (inner_read, inner_write) = inner.split();
     let channel = RefCell::new(channel);
-    let ends = Notify::new();
+    let over = Cell::new(false);
     let inward = pin!(async {
-        open_flow(outer_read, &channel, inner_write, arrived, &moved.inward).await?;
-        ends.notify_one();
+        open_flow(outer_read, &channel, inner_write, arrived, &over, &moved.inward).await?;
+        over.set(true);
         Ok(())
     });
     let outward = pin!(async {
         seal_flow(inner_read, &channel, outer_write, &moved.outward).await?;
-        ends.notify_one();
+        over.set(true);
         Ok(())
     });
-    both(inward, outward, &ends, half_closed, moved).await
+    both(inward, outward, &over, half_closed, moved).await
 }
 
 /// Carries bytes between two sockets as they are; otherwise as [`sealed`]. `read` was read before, from `outer`
@@ -175,18 +176,18 @@ pub async fn plain(
 ) -> Result<(), RelayError> {
     let (outer_read, outer_write) = outer.split();
     let (inner_read, inner_write) = inner.split();
-    let ends = Notify::new();
+    let over = Cell::new(false);
     let inward = pin!(async {
         plain_flow(outer_read, Leg::Outer, inner_write, read.0, &moved.inward).await?;
-        ends.notify_one();
+        over.set(true);
         Ok(())
     });
     let outward = pin!(async {
         plain_flow(inner_read, Leg::Inner, outer_write, read.1, &moved.outward).await?;
-        ends.notify_one();
+        over.set(true);
         Ok(())
     });
-    both(inward, outward, &ends, half_closed, moved).await
+    both(inward, outward, &over, half_closed, moved).await
 }
 
 /// Each count has one writer, so no read-modify-write is needed.
@@ -203,7 +204,7 @@ async fn both(
     // Pinned where they were made: moved here, they would take their room twice, in every idle connection.
     inward: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
     outward: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
-    ends: &Notify,
+    over: &Cell<bool>,
     half_closed: Duration,
     moved: &Moved,
 ) -> Result<(), RelayError> {
@@ -211,13 +212,21 @@ async fn both(
     tokio::select! {
         biased;
         ended = flows => ended,
-        limit = silence(ends, half_closed, moved) => Err(RelayError::HalfClosed { limit }),
+        limit = silence(over, half_closed, moved) => Err(RelayError::HalfClosed { limit }),
     }
 }
 
 /// Ends once one direction is over and nothing has moved for `limit`.
-async fn silence(ends: &Notify, limit: Duration, moved: &Moved) -> Duration {
-    ends.notified().await;
+async fn silence(over: &Cell<bool>, limit: Duration, moved: &Moved) -> Duration {
+    // Nobody has to wake this: it is looked at after each look at the directions, in the same task.
+    poll_fn(|_| {
+        if over.get() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
     loop {
         let before = moved.total();
         tokio::time::sleep(limit).await;
@@ -233,6 +242,8 @@ async fn open_flow(
     channel: &RefCell<&mut Channel>,
     mut to: WriteHalf<'_>,
     arrived: Arrived,
+    // Whether the other direction is over.
+    over: &Cell<bool>,
     count: &AtomicU64,
 ) -> Result<(), RelayError> {
     if !arrived.text.is_empty() {
@@ -245,7 +256,7 @@ async fn open_flow(
     drop(arrived);
     let mut appetite = Appetite::new();
     loop {
-        from.readable().await.map_err(broken(Leg::Outer))?;
+        readable(from.as_ref()).await.map_err(broken(Leg::Outer))?;
         let mut room = Buffer::lent();
         room.push(channel.borrow().held());
         let read = match read_now(&mut from, &mut room, appetite.bytes()).await {
@@ -264,7 +275,11 @@ async fn open_flow(
         let waited = write_all(&to, text).await.map_err(broken(Leg::Inner))?;
         appetite.learn(read, waited);
         if heard == Heard::Finished {
-            return to.shutdown().await.map_err(broken(Leg::Inner));
+            // Where the application has finished, too, the socket is closed now, which says the same.
+            return match over.get() {
+                true => Ok(()),
+                false => to.shutdown().await.map_err(broken(Leg::Inner)),
+            };
         }
     }
 }
@@ -296,7 +311,7 @@ async fn seal_flow(
     let mut appetite = Appetite::new();
     let protocol = |source| RelayError::Protocol { source };
     loop {
-        from.readable().await.map_err(broken(Leg::Inner))?;
+        readable(from.as_ref()).await.map_err(broken(Leg::Inner))?;
         let mut room = Buffer::lent();
         room.skip(channel.borrow().head());
         let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
@@ -306,23 +321,29 @@ async fn seal_flow(
             continue;
         };
         let mut sealed = Buffer::lent();
-        if read == 0 {
-            let end = channel.borrow_mut().finish(&mut sealed).map_err(protocol)?;
-            drop(room);
-            send(&to, sealed, channel).await?;
-            return match end {
-                End::Stream => Ok(()),
-                End::Connection => to.shutdown().await.map_err(broken(Leg::Outer)),
-            };
-        }
-        channel
-            .borrow_mut()
-            .seal(&mut room, &mut sealed)
-            .map_err(protocol)?;
+        // Where the system has told of the end along with the bytes, it travels with them.
+        let (more, failed) = match read > 0 && read < appetite.bytes() {
+            true => match look(&mut from, &mut room, appetite.bytes()).await {
+                Ok(more) => (more, None),
+                // The system tells of it once only. What came before goes first.
+                Err(error) => (None, Some(error)),
+            },
+            false => (None, None),
+        };
+        let is_last = read == 0 || more == Some(0);
+        let read = read + more.unwrap_or(0);
+        let end = seal(*channel.borrow_mut(), &mut room, read, is_last, &mut sealed).map_err(protocol)?;
         drop(room);
         add(count, read);
         let waited = send(&to, sealed, channel).await?;
-        appetite.learn(read, waited);
+        if let Some(error) = failed {
+            return Err(broken(Leg::Inner)(error));
+        }
+        match end {
+            None => appetite.learn(read, waited),
+            Some(End::Stream) => return Ok(()),
+            Some(End::Connection) => return to.shutdown().await.map_err(broken(Leg::Outer)),
+        }
     }
 }
 
@@ -357,7 +378,7 @@ async fn plain_flow(
     drop(peeked);
     let mut appetite = Appetite::new();
     loop {
-        from.readable().await.map_err(broken(leg))?;
+        readable(from.as_ref()).await.map_err(broken(leg))?;
         // Little is copied, in two calls; where much comes, the copies cost more than the calls of a pipe.
         if appetite.is_large()
             && let Ok(mut pipe) = Pipe::lent()
@@ -394,8 +415,34 @@ fn broken(leg: Leg) -> impl FnOnce(io::Error) -> RelayError {
     move |source| RelayError::Broken { leg, source }
 }
 
+/// Seals a piece that was read; its end, too, when it is the last one.
+fn seal(
+    channel: &mut Channel,
+    piece: &mut Buffer,
+    read: usize,
+    is_last: bool,
+    sealed: &mut Buffer,
+) -> Result<Option<End>, rustls::Error> {
+    match (read, is_last) {
+        (0, _) => channel.finish(sealed).map(Some),
+        (_, true) => channel.seal_last(piece, sealed).map(Some),
+        (_, false) => channel.seal(piece, sealed).map(|()| None),
+    }
+}
+
 /// Reads what is there behind what `room` holds, `most` bytes at most; `None` when nothing is there after all.
 async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
+    let read = look(from, room, most).await?;
+    if read.is_none() {
+        // Also a task that has used up its turn reads nothing, while the socket stays readable: it must let others
+        // go on here, or it would ask for ever.
+        consume_budget().await;
+    }
+    Ok(read)
+}
+
+/// As [`read_now`], without letting others go on. Behind a short read it costs no call, unless the end is there.
+async fn look(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
     // Through `poll_read`, not `try_read`: it takes a short read as the sign that the socket is empty, and saves
     // the call that would only say so.
     let read = poll_fn(|context| {
@@ -409,11 +456,6 @@ async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io
         })
     })
     .await?;
-    if read.is_none() {
-        // Also a task that has used up its turn reads nothing, while the socket stays readable: it must let others
-        // go on here, or it would ask for ever.
-        consume_budget().await;
-    }
     room.advance(read.unwrap_or(0));
     Ok(read)
 }
@@ -444,51 +486,6 @@ fn write_now(to: &WriteHalf<'_>, bytes: &[u8]) -> io::Result<usize> {
         done => done,
     }
 }
-
-/// How much one direction reads at once: little until it is seen that much comes and is taken as fast, so that
-/// a slow receiver costs little memory.
-struct Appetite(usize);
-
-impl Appetite {
-    const fn new() -> Self {
-        Self(LEAST_READ)
-    }
-
-    const fn bytes(&self) -> usize {
-        self.0
-    }
-
-    /// Whether so much came at once, again and again, that copying it is not worth it.
-    const fn is_large(&self) -> bool {
-        self.0 >= LEAST_SPLICED
-    }
-
-    /// As [`learn`](Self::learn), of bytes that were not copied: a pipe takes what there is, so that little means
-    /// that little comes. A slow receiver changes nothing here, where the bytes wait in the kernel.
-    const fn learn_spliced(&mut self, taken: usize) {
-        if taken < LEAST_READ {
-            self.0 = LEAST_READ;
-        }
-    }
-
-    fn learn(&mut self, read: usize, waited: bool) {
-        if waited {
-            self.0 = (self.0 / 2).max(LEAST_READ);
-        } else if read == self.0 {
-            self.0 = (self.0 * 2).min(MOST_READ);
-        }
-    }
-}
-
-/// What a direction in clear has to read at once before its bytes pass through a pipe.
-const LEAST_SPLICED: usize = 2 * LEAST_READ;
-
-/// Two records of TLS.
-const LEAST_READ: usize = 32 * 1024;
-
-/// Fifteen records: sealed, with the head of a framing, or behind a record that is held, they still fit into one
-/// buffer.
-const MOST_READ: usize = 15 * 16 * 1024;
 
 #[cfg(test)]
 mod tests;

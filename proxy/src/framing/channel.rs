@@ -66,6 +66,20 @@ impl Channel {
         self.session.seal(piece.filled(), sealed)
     }
 
+    /// As [`seal`](Self::seal) and [`finish`](Self::finish), in one record where they fit.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seal_last(&mut self, piece: &mut Buffer, sealed: &mut Buffer) -> Result<End, Error> {
+        self.framing.pack(piece.filled_mut());
+        let end = self.framing.finish(piece);
+        self.session.seal(piece.filled(), sealed)?;
+        if end == End::Connection {
+            self.session.finish(sealed)?;
+        }
+        Ok(end)
+    }
+
     /// Whether a stream has to be opened and agreed to.
     pub fn opening(&self) -> Opening {
         self.framing.opening()

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::channel::First;
 use super::exchange::{OpenError, read_now};
 use crate::buffer::Buffer;
+use crate::net::socket::readable;
 
 /// What an application has said before its stream is taken. It is kept until then, so that it can be said again on
 /// another connection, where the first one certainly did not take it.
@@ -63,7 +64,7 @@ impl Early {
             if !self.wants_more() {
                 std::future::pending::<()>().await;
             }
-            inner.readable().await.map_err(application)?;
+            readable(inner).await.map_err(application)?;
             self.take(inner).await?;
             if self.bytes.len() > before || self.is_all {
                 self.is_told = true;

@@ -15,6 +15,7 @@ use super::early::Early;
 use super::{End, Heard, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::Arrived;
+use crate::net::socket::readable;
 
 /// Opens a stream, and waits until the other side takes it where it has to; `arrived` came before. Returns what
 /// came of the stream meanwhile.
@@ -82,8 +83,8 @@ pub async fn open_for(
         loop {
             tokio::select! {
                 biased;
-                readable = tcp.readable() => {
-                    readable.map_err(broken)?;
+                ready = readable(tcp) => {
+                    ready.map_err(broken)?;
                     if let Some(answer) = answer(tcp, channel).await? {
                         return Ok(answer);
                     }
@@ -149,7 +150,7 @@ pub async fn next(
                 loop {
                     while heard == Heard::Data {
                         drop(text);
-                        tcp.readable().await.map_err(broken)?;
+                        readable(tcp).await.map_err(broken)?;
                         (heard, text) = hear(tcp, channel).await?;
                     }
                     match heard {
@@ -284,7 +285,7 @@ fn begun(channel: &mut Channel, arrived: Arrived) -> Result<Arrived, OpenError> 
 
 /// Hears what is there: the answer to an opening, with what follows it, or nothing yet.
 async fn answer(tcp: &mut TcpStream, channel: &mut Channel) -> Result<Option<Arrived>, OpenError> {
-    tcp.readable().await.map_err(broken)?;
+    readable(tcp).await.map_err(broken)?;
     match hear(tcp, channel).await? {
         (Heard::Accepted, text) => following(channel, text).map(Some),
         (Heard::Refused(reason), _) => Err(OpenError::Refused { reason }),

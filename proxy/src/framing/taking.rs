@@ -11,6 +11,7 @@ use super::exchange::read_now;
 use super::{End, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
+use crate::net::socket::readable;
 
 /// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
 ///
@@ -35,9 +36,9 @@ pub async fn take(
     if !arrived.text.is_empty() && !arrived.finished && hand_over(inner, arrived, moved)? {
         let asked = tokio::select! {
             biased;
-            readable = inner.readable() => readable.map(|()| true).map_err(broken(Leg::Inner))?,
+            ready = readable(inner) => ready.map(|()| true).map_err(broken(Leg::Inner))?,
             // It goes on, and so do we.
-            readable = tcp.readable() => readable.map(|()| false).map_err(broken(Leg::Outer))?,
+            ready = readable(tcp) => ready.map(|()| false).map_err(broken(Leg::Outer))?,
             () = sleep(MOMENT) => false,
         };
         if asked {
@@ -49,22 +50,48 @@ pub async fn take(
         answer = said(inner).await?;
     }
     let first = answer.as_ref().map_or_else(First::default, |answer| First {
-        bytes: answer.filled(),
-        is_all: answer.filled().is_empty(),
+        bytes: answer.bytes.filled(),
+        is_all: answer.is_all,
     });
     let mut sealed = Buffer::lent();
     let sealing = channel.accept(first, &mut sealed);
     sealing.map_err(|source| RelayError::Protocol { source })?;
     moved.count_outward(first.bytes.len());
-    drop(answer);
-    send(tcp, channel, &sealed, limit).await
+    let failed = answer.and_then(|answer| answer.failed);
+    send(tcp, channel, &sealed, limit).await?;
+    match failed {
+        None => Ok(()),
+        Some(error) => Err(broken(Leg::Inner)(error)),
+    }
 }
 
-/// What the application has said by now; empty when that was the end, nothing when it has said nothing.
-async fn said(inner: &mut TcpStream) -> Result<Option<Buffer>, RelayError> {
-    let mut room = Buffer::lent();
-    let read = read_now(inner, &mut room).await.map_err(broken(Leg::Inner))?;
-    Ok(read.map(|_| room))
+/// What the application has said by now.
+struct Said {
+    bytes: Buffer,
+    /// Whether it says nothing more.
+    is_all: bool,
+    /// How its connection broke after that, which the system tells of once only.
+    failed: Option<io::Error>,
+}
+
+/// What the application has said by now; nothing when it has said nothing.
+async fn said(inner: &mut TcpStream) -> Result<Option<Said>, RelayError> {
+    let mut bytes = Buffer::lent();
+    let read = read_now(inner, &mut bytes).await.map_err(broken(Leg::Inner))?;
+    let (is_all, failed) = match read {
+        None => return Ok(None),
+        Some(0) => (true, None),
+        // The end is often there along with the last bytes.
+        Some(_) => match read_now(inner, &mut bytes).await {
+            Ok(more) => (more == Some(0), None),
+            Err(error) => (false, Some(error)),
+        },
+    };
+    Ok(Some(Said {
+        bytes,
+        is_all,
+        failed,
+    }))
 }
 
 /// Gives the application what came with the opening; whether it took all of it.
