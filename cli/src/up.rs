@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`document`] and [`plan`] (what is to run), [`supervisor`] (the process that the user sees),
 //! [`control`] (what it tells the process inside), [`inside`] (which runs everything else), [`parts`] (the processes that
-//! this program becomes), [`space`] with [`netlink`] (their networks), [`watch`] (what is shown).
+//! this program becomes), [`space`] with [`netlink`] and [`listening`] (their networks), [`watch`] (what is shown).
 
 pub(crate) mod alone;
 mod announcer;
@@ -13,6 +13,7 @@ mod doors;
 mod edges;
 mod explicit;
 mod inside;
+mod listening;
 mod neighbours;
 mod netlink;
 mod outside;
@@ -37,8 +38,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::state::Capture;
 use arguments::{Up, Way};
+pub(crate) use listening::listener;
 use rules::Sources;
-pub(crate) use space::listener;
 use supervisor::Supervisor;
 
 /// Runs the mesh that `up` names until it is told to stop.

@@ -189,6 +189,9 @@ async fn carry_workloads(
     }
     for (at, workload) in mesh.plan.workloads.iter().enumerate() {
         for replica in &workload.replicas {
+            if *mesh.stopping.borrow() != Stopping::No {
+                break;
+            }
             let space = match mesh.plan.capture {
                 Capture::Explicit => None,
                 Capture::Transparent => Some(Arc::new(make_space(mesh, replica).await?)),

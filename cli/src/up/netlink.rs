@@ -38,14 +38,15 @@ impl Netlink {
         })
     }
 
-    /// Makes a bridge with that number, and switches it on.
+    /// Makes a bridge with that number and that hardware address, which it keeps, and switches it on.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn bridge(&mut self, name: &str, link: Link) -> Result<(), NetlinkError> {
+    pub(super) fn bridge(&mut self, name: &str, link: Link, address: [u8; 6]) -> Result<(), NetlinkError> {
         let mut message = Message::new(NEW_LINK, CREATE);
         message.link(link.0, UP);
         message.text(IFLA_IFNAME, name);
+        message.nest(IFLA_ADDRESS, |inner| inner.bytes(&address));
         message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "bridge"));
         self.ask(message, || format!("make the bridge {name}"))
     }
@@ -239,6 +240,7 @@ const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
 
 const UP: u32 = 1;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;

@@ -454,6 +454,9 @@ const SERVICES: u16 = 0x8000;
 /// The addresses of one host of a mesh that may have several.
 const BLOCK: u16 = 1024;
 
+/// The most workloads on one host of such a mesh.
+pub(super) const MOST_ON_A_HOST: usize = (BLOCK - FIRST) as usize;
+
 /// Why a mesh cannot be planned.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {

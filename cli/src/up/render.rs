@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::control::Places;
 use super::explicit;
 use super::neighbours::Known;
-use super::plan::{PUBLISHER, Plan, PlanError, PublisherPlan, ReplicaPlan, WorkloadPlan};
+use super::plan::{MOST_ON_A_HOST, PUBLISHER, Plan, PlanError, PublisherPlan, ReplicaPlan, WorkloadPlan};
 use crate::state::Capture;
 
 /// The settings of a copy's sidecar. JSON is YAML.
@@ -158,6 +158,7 @@ pub(super) fn authority(plan: &Plan, places: &Places, directory: SocketAddr) -> 
         // Nobody on this machine needs another port for what `ferrule ca status` tells.
         "admin": { "enabled": false },
         "directory": { "addresses": [directory.to_string()] },
+        "limits": { "issue_burst": burst(plan) },
     });
     let seconds = |duration: Duration| format!("{}s", duration.as_secs());
     if let Some(lifetime) = plan.authority.leaf_lifetime {
@@ -171,6 +172,18 @@ pub(super) fn authority(plan: &Plan, places: &Places, directory: SocketAddr) -> 
         put(&mut settings, "bundle", json!({ "refresh_hint": seconds(hint) }));
     }
     settings.to_string()
+}
+
+/// How many certificates one host gets at once. All that runs on a host shows the same key, so it is one caller to the CA,
+/// and starts at one moment; twice that, because whoever is started again asks again.
+fn burst(plan: &Plan) -> usize {
+    let copies = match plan.host {
+        None => plan.replicas().count(),
+        // Of those that join, nobody knows yet how many run there.
+        Some(_) => MOST_ON_A_HOST,
+    };
+    let directory = 1;
+    (2 * (copies + plan.publishers.len() + directory)).max(LEAST_BURST)
 }
 
 /// The settings of the directory.
@@ -297,9 +310,15 @@ pub(super) const MARK: u32 = 0x66_72;
 /// The label by which a service finds the copies of its workload.
 const LABEL: &str = "ferrule.dev/workload";
 
+/// The CA's own default, which is enough for few.
+const LEAST_BURST: usize = 120;
+
 const AUTHORITY: u16 = 15010;
 
 const DIRECTORY: u16 = 15012;
 
 /// With more copies than this, one thread for each sidecar is enough.
 const CROWD: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -21,10 +21,11 @@ use crate::state::Capture;
 use crate::up::control::{Event, Unit, UnitState};
 use crate::up::document::Restart;
 use crate::up::explicit::{self, Told};
+use crate::up::listening::Listening;
 use crate::up::parts::{self, HealthSpec, Mounts, Spec};
 use crate::up::plan::{ReplicaPlan, WorkloadPlan};
 use crate::up::render;
-use crate::up::space::{self, Space};
+use crate::up::space::Space;
 use crate::up::view;
 
 /// A copy of an application to be.
@@ -169,8 +170,9 @@ impl Application {
             }
         } else if matches!(started, Ok(Some(_))) {
             let mut is_told = false;
+            let mut listening = Listening::of(self.space.as_deref());
             loop {
-                match self.listens(mesh, &workload.ports) {
+                match self.listens(mesh, &workload.ports, &mut listening) {
                     Listens::Everywhere => break,
                     Listens::Nowhere => {}
                     Listens::OnLoopback(port, at) if !is_told => {
@@ -186,6 +188,7 @@ impl Application {
                 }
                 sleep(LOOK_AGAIN).await;
             }
+            drop(listening);
             tell_unit(unit, UnitState::Ready);
             readiness.set(true);
         }
@@ -193,12 +196,8 @@ impl Application {
     }
 
     /// Where somebody listens on all `ports`. Nobody connects to find out: that would be a call to the application.
-    fn listens(&self, mesh: &Mesh, ports: &[u16]) -> Listens {
-        let found = match &self.space {
-            Some(space) => space.listening().ok(),
-            None => space::listening().ok(),
-        };
-        let found = found.unwrap_or_default();
+    fn listens(&self, mesh: &Mesh, ports: &[u16], listening: &mut Listening<'_>) -> Listens {
+        let found = listening.now().unwrap_or_default();
         for port in ports {
             let at = || found.iter().filter(|at| at.port() == *port).map(SocketAddr::ip);
             // Where nothing is captured, the copies' own addresses are within loopback, too.
