@@ -8,6 +8,7 @@ mod date;
 pub(crate) mod front;
 mod guard;
 mod handler;
+mod hello;
 pub(crate) mod places;
 mod screen;
 
@@ -61,7 +62,7 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// Connections at once; a further one is closed as soon as it is accepted. 4,096 unless set.
     pub connections: usize,
-    /// TLS handshakes at once; a further one waits for its turn. 256 unless set.
+    /// TLS handshakes at once, from the client's hello on; a further one waits for its turn. 256 unless set.
     pub handshakes: usize,
     /// Connections at once from one IPv4 address or one IPv6 /64 network; a further one is closed as soon as it
     /// is accepted. Not limited unless set.

@@ -8,12 +8,12 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::Counters;
 use super::handler::{Peer, PeerAddr};
+use super::hello;
 use super::places::Places;
 use crate::drain::Drain;
 use crate::logging::Foreign;
@@ -40,9 +40,11 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = async {
+            // Whoever says nothing takes nobody's turn.
+            let start = hello::read(stream).await?;
             // The semaphore is never closed.
             let _turn = self.handshakes.acquire().await;
-            TlsAcceptor::from(tls()).accept(stream).await
+            start.into_stream(tls()).await
         };
         let secured = tokio::select! {
             secured = timeout(self.handshake_time, handshake) => secured,

@@ -132,6 +132,59 @@ async fn half_open_handshakes_are_gone_when_their_time_is_up() {
     assert!(rest(&mut stream).await.ends_with("[]."));
 }
 
+// A9: with many more of them than may shake hands at once, nobody else waits for a moment.
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_finish_its_hello_takes_nobodys_turn() {
+    let (server, client) = (Pair::new(), Pair::new());
+    let limits = Limits {
+        handshakes: 1,
+        ..Limits::default()
+    };
+    let running = start(limits, Some(server.server(&client)), who);
+    let mut silent = Vec::new();
+    for at in 0..50 {
+        let mut stream = running.connect().await;
+        if at % 2 == 0 {
+            stream.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+        }
+        silent.push(stream);
+    }
+    while running.drain.open() < 50 {
+        tokio::task::yield_now().await;
+    }
+    let begun = tokio::time::Instant::now();
+    let mut stream = secured(&running, &server, None).await.unwrap();
+    send(&mut stream, LAST).await;
+    assert!(rest(&mut stream).await.ends_with("[]."));
+    assert!(begun.elapsed() < Limits::default().handshake_time);
+    assert_eq!(running.refused("handshake_time"), 0);
+}
+
+#[tokio::test]
+async fn a_hello_that_does_not_end_is_not_kept() {
+    let (server, client) = (Pair::new(), Pair::new());
+    let limits = Limits {
+        handshake_time: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    let running = start(limits, Some(server.server(&client)), who);
+    let mut stream = running.connect().await;
+    // Records of 16,000 bytes, of a hello of 64,000.
+    let mut hello = vec![1, 0, 250, 0];
+    hello.resize(16_000, 0);
+    let record = [&[22, 3, 1, 0x3e, 0x80][..], &hello].concat();
+    let more = [&[22, 3, 1, 0x3e, 0x80][..], &[0; 16_000]].concat();
+    // The server may have gone before all of it is sent.
+    let _ = stream.write_all(&record).await;
+    let _ = stream.write_all(&more).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    while running.refused("handshake") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.refused("handshake"), 1);
+}
+
 #[tokio::test]
 async fn garbage_instead_of_a_hello_costs_nobody_else() {
     let (server, client) = (Pair::new(), Pair::new());
