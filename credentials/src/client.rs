@@ -234,7 +234,11 @@ impl CaClient {
                     return Ok(self.timed(answer));
                 }
                 Err(source) => {
-                    last = ClientError::Unreachable { address, source };
+                    // Who refuses us tells more than who is away.
+                    let told = matches!(&last, ClientError::Unreachable { source, .. } if !source.is_away());
+                    if !(told && source.is_away()) {
+                        last = ClientError::Unreachable { address, source };
+                    }
                     self.next = at + 1;
                 }
             }
@@ -327,10 +331,11 @@ pub enum ClientError {
     /// Renewal by a certificate that there is not.
     #[error("there is no certificate yet that could show who is asking")]
     NoCertificate,
-    /// Nobody answered at any address; this is the last one's reason.
+    /// Nobody answered at any address; this is the reason of the last one at which somebody took the connection, or of the
+    /// last one.
     #[error("the CA cannot be reached at {address}")]
     Unreachable {
-        /// The last address.
+        /// Which.
         address: String,
         /// Why.
         source: ConnectionError,

@@ -159,6 +159,18 @@ fn split(address: &str) -> Result<(&str, u16), ConnectionError> {
     }
 }
 
+impl ConnectionError {
+    /// Whether nobody took the connection, so that to try costs a packet.
+    pub const fn is_away(&self) -> bool {
+        matches!(
+            self,
+            Self::Dial {
+                source: DialError::Timeout { .. } | DialError::Refused { .. }
+            }
+        )
+    }
+}
+
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {

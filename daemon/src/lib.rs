@@ -1,6 +1,7 @@
 //! What every long-running program of Ferrule needs, and nothing of the domain.
 
 pub mod admin;
+pub mod again;
 pub mod backoff;
 mod caught;
 pub mod clock;

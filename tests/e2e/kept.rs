@@ -242,6 +242,30 @@ async fn a_revocation_reaches_the_verifier_and_is_lifted() {
     }
 }
 
+// However long the CA was away, a second later it is known what was revoked meanwhile.
+#[tokio::test]
+async fn after_an_outage_revocations_are_heard_of_within_a_second() {
+    let (clock, _hand) = Clock::manual(START);
+    let mut authority = Authority::start(&clock).await;
+    let mut web = Workload::start(&authority, START).await;
+    web.next(None).await;
+    let host = join(&authority.token().await, &clock).await.unwrap();
+    authority.stop().await;
+    // Somebody whose failures can be seen, by the same clock.
+    let (_, idle) = Clock::manual(START);
+    let other = Workload::keep(&host, web.clock.clone(), idle);
+    let mut health = other.kept.health.clone();
+    let many = health.wait_for(|health| health.failures >= 8);
+    ticking(&web.hand, many).await.unwrap();
+
+    let revoked = SpiffeId::parse("spiffe://shop.test/ns/shop/sa/other").unwrap();
+    authority.revoke(revoked.as_str(), false).await;
+    authority.resume().await;
+    assert!(!web.trust.load().revocations.revokes(&revoked));
+    web.hand.advance(Duration::from_secs(1));
+    until(|| web.trust.load().revocations.revokes(&revoked)).await;
+}
+
 #[tokio::test]
 async fn another_ca_at_the_same_place_is_not_believed() {
     let (clock, _hand) = Clock::manual(START);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrule_daemon::again::{Failure, Failures};
 use ferrule_daemon::backoff::{Backoff, Jitter};
 use ferrule_daemon::clock::Clock;
 use ferrule_daemon::logging::Chain;
@@ -67,13 +68,12 @@ impl TrustKeeper {
         credentials: &watch::Sender<Option<Arc<Credentials>>>,
         fetch: &Notify,
     ) -> std::convert::Infallible {
-        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        let mut failures = 0;
+        let mut failures = Failures::new(PATIENCE);
         let mut versions = Versions::default();
         loop {
             match self.round(&mut client, &mut versions).await {
                 Ok(changed) => {
-                    failures = 0;
+                    failures.none();
                     if changed {
                         let trust = self.cell.load();
                         credentials.send_if_modified(|held| match held {
@@ -87,9 +87,12 @@ impl TrustKeeper {
                     }
                 }
                 Err(error) => {
-                    failures += 1;
-                    warn!(failures, error = %Chain(&error), "trust not refreshed");
-                    let wait = backoff.delay(failures, Jitter::random()).max(LEAST_WAIT);
+                    let wait = failures.wait(error.kind(), Jitter::random());
+                    let failures = failures.count();
+                    // An outage has many, a second apart.
+                    if failures.is_power_of_two() {
+                        warn!(failures, error = %Chain(&error), "trust not refreshed");
+                    }
                     tokio::select! {
                         () = self.clock.sleep(wait) => {}
                         // A certificate came: the CA is back.
@@ -170,8 +173,8 @@ impl TrustKeeper {
 /// How long the CA is asked to wait for news.
 const WAIT: Duration = Duration::from_secs(25);
 
-/// A CA that answers every call with an error is not asked in a tight loop.
-const LEAST_WAIT: Duration = Duration::from_millis(200);
+/// How long a CA is left alone that answers, and not as it should.
+const PATIENCE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why trust was not refreshed. What was known before stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -186,4 +189,15 @@ pub(super) enum TrustError {
     },
     #[error("the deny list is not taken")]
     Rollback { source: Rollback },
+}
+
+impl TrustError {
+    fn kind(&self) -> Failure {
+        match self {
+            Self::Ca {
+                source: ClientError::Unreachable { source, .. },
+            } if source.is_away() => Failure::Away,
+            _ => Failure::Broken,
+        }
+    }
 }
