@@ -64,6 +64,11 @@ impl Socket {
         }
     }
 
+    /// Whether a program runs for as long as this is spoken to.
+    pub(crate) const fn is_by_program(&self) -> bool {
+        matches!(self.way, Way::Program { .. })
+    }
+
     /// How long to wait for something that takes `limit` there.
     fn patience(&self, limit: Duration) -> Duration {
         match self.way {

@@ -1,14 +1,11 @@
 //! The sidecars that a command asks: those that were named by their sockets, or all of the mesh that is meant.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::Poll;
 
 use ferrule_daemon::logging::Chain;
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::cluster::arguments::OfCluster;
 use crate::context::Context;
@@ -117,21 +114,7 @@ pub(crate) async fn ask_all<'s>(
 
 /// What comes of all of these, in their order; some are done at a time.
 pub(crate) async fn at_once<T, F: Future<Output = T>>(all: impl Iterator<Item = F>) -> Vec<T> {
-    let room = Semaphore::new(AT_ONCE);
-    let done = RefCell::new(BTreeMap::new());
-    let work = all.enumerate().map(|(at, one)| {
-        let (room, done) = (&room, &done);
-        let one: Work<'_> = Box::pin(async move {
-            let _seat = room.acquire().await;
-            let one = one.await;
-            done.borrow_mut().insert(at, one);
-            Ok(())
-        });
-        one
-    });
-    // None of them fails: what comes of it is kept.
-    let _ = together(work.collect()).await;
-    done.into_inner().into_values().collect()
+    stream::iter(all).buffered(AT_ONCE).collect().await
 }
 
 pub(crate) fn tell_silent(title: &str, error: &SocketError, context: &Context) {
@@ -147,29 +130,6 @@ fn is_of_record(line: &Value) -> bool {
             && line["reason"]
                 .as_str()
                 .is_none_or(|reason| !silent.contains(&reason)))
-}
-
-/// Something to be done, which may fail.
-pub(crate) type Work<'f> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'f>>;
-
-/// Does all of these at once, on this task; ends with the first failure, or when all have ended.
-pub(crate) async fn together(mut all: Vec<Work<'_>>) -> Result<(), Failure> {
-    std::future::poll_fn(move |cx| {
-        let mut at = 0;
-        while let Some(future) = all.get_mut(at) {
-            match future.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => drop(all.swap_remove(at)),
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Pending => at += 1,
-            }
-        }
-        if all.is_empty() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 /// How many sidecars are asked at a time: in a cluster, each of them by a program of its own.

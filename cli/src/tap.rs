@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::process::ExitCode;
 
+use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use crate::arguments::Tap;
@@ -10,10 +11,23 @@ use crate::context::Context;
 use crate::edges::{tls_tone, verdict_tone};
 use crate::failure::{EXIT_COULD_NOT, Failure};
 use crate::print::{Tone, size};
-use crate::sidecars::{Sidecar, Sidecars, Work, tell_silent, together};
+use crate::sidecars::{Sidecar, Sidecars, tell_silent};
 
 pub(crate) fn run(arguments: &Tap, context: &Context) -> Result<ExitCode, Failure> {
     let sidecars = Sidecars::of(&arguments.watched.control, &arguments.watched.cluster, context)?;
+    let programs = sidecars
+        .all
+        .iter()
+        .filter(|sidecar| sidecar.socket.is_by_program());
+    let programs = programs.count();
+    if programs > MOST_PROGRAMS {
+        return Err(Failure::Usage {
+            message: format!(
+                "to tap {programs} sidecars, kubectl would run {programs} times at once, and {MOST_PROGRAMS} is the most; say \
+                 which with --namespace"
+            ),
+        });
+    }
     let tapping = Tapping {
         arguments,
         context,
@@ -41,13 +55,10 @@ struct Tapping<'t> {
 
 impl Tapping<'_> {
     async fn all(&self) -> Result<(), Failure> {
-        let taps = self.sidecars.all.iter().map(|sidecar| {
-            let tap: Work<'_> = Box::pin(self.one(sidecar));
-            tap
-        });
-        match together(taps.collect()).await {
+        let taps = self.sidecars.all.iter().map(|sidecar| self.one(sidecar));
+        match try_join_all(taps).await {
             Err(_) if self.left.get() == 0 => Ok(()),
-            ended => ended,
+            ended => ended.map(drop),
         }
     }
 
@@ -131,3 +142,6 @@ impl Tapping<'_> {
         text.trim_end().to_owned()
     }
 }
+
+/// The most sidecars that are tapped by a program each, which takes tens of megabytes.
+const MOST_PROGRAMS: usize = 40;

@@ -179,3 +179,45 @@ fn what_cannot_be_seen_is_not_fine() {
     assert_eq!((ended.code, findings.len()), (2, 0), "{ended:?}");
     assert!(ended.out.contains("hidden.shop"), "{}", ended.out);
 }
+
+/// What `tap` says of a cluster with so many sidecars, none of which answers; with how often `kubectl` was to reach one.
+fn tapped(sidecars: usize) -> (Ended, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kubectl");
+    let script = "#!/bin/sh\ncase \"$*\" in\n  *exec*) echo >>\"$(dirname \"$0\")/reached\"; exit 1 ;;\nesac\n\
+        exec cat \"$(dirname \"$0\")/all\"\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = json!({ "trust_domain": "shop.local" }).to_string();
+    let pods = (0..sidecars).map(|number| {
+        json!({
+            "kind": "Pod",
+            "metadata": {
+                "namespace": "shop", "name": format!("web-{number}"),
+                "annotations": { "ferrule.dev/status": json!({ "capture": "init" }).to_string() },
+            },
+            "spec": { "initContainers": [{ "name": "ferrule-proxy", "args": ["run", "--settings", settings] }] },
+            "status": {
+                "phase": "Running", "podIPs": [{ "ip": "10.0.0.1" }],
+                "initContainerStatuses": [{ "name": "ferrule-proxy", "started": true }],
+            },
+        })
+    });
+    let items = json!({ "items": pods.collect::<Vec<_>>() });
+    fs::write(folder.path().join("all"), items.to_string()).unwrap();
+    let mut command = ferrule(&["tap", "--cluster", "--kubectl"]);
+    let ended = run(command.arg(&program).env("PATH", "/usr/bin:/bin"));
+    let reached = fs::read_to_string(folder.path().join("reached")).unwrap_or_default();
+    (ended, reached.lines().count())
+}
+
+#[test]
+fn more_sidecars_than_kubectl_may_tap_at_once_are_refused_before_any_is_reached() {
+    let (ended, reached) = tapped(40);
+    assert_eq!(reached, 40, "{ended:?}");
+    assert!(ended.err.contains("web-39.shop"), "{ended:?}");
+    let (ended, reached) = tapped(41);
+    assert_eq!((ended.code, reached), (2, 0), "{ended:?}");
+    let told = "to tap 41 sidecars, kubectl would run 41 times at once, and 40 is the most; say which with --namespace";
+    assert!(ended.err.contains(told), "{ended:?}");
+}
