@@ -94,8 +94,8 @@ impl Diag {
 
 /// Asks for all listeners of TCP of one family: a netlink head, and an `inet_diag_req_v2` (`inet_diag.h`).
 fn question(family: u8, sequence: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(QUESTION);
-    bytes.extend((QUESTION as u32).to_ne_bytes());
+    let mut bytes = Vec::with_capacity(QUESTION as usize);
+    bytes.extend(QUESTION.to_ne_bytes());
     bytes.extend(BY_FAMILY.to_ne_bytes());
     bytes.extend((REQUEST | DUMP).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
@@ -103,7 +103,7 @@ fn question(family: u8, sequence: u32) -> Vec<u8> {
     bytes.extend([family, TCP, 0, 0]);
     bytes.extend((1_u32 << LISTEN_STATE).to_ne_bytes());
     // Whatever its addresses and ports are.
-    bytes.resize(QUESTION, 0);
+    bytes.resize(QUESTION as usize, 0);
     bytes
 }
 
@@ -222,7 +222,7 @@ const DUMP: u16 = 0x300;
 const HEAD: usize = 16;
 
 /// The bytes of a question: a head, eight of its own, and an empty socket's name.
-const QUESTION: usize = HEAD + 8 + 48;
+const QUESTION: u32 = 16 + 8 + 48;
 
 /// The kernel puts as many messages as it has room for into one datagram, and never more than this.
 const LONGEST: usize = 32 * 1024;
