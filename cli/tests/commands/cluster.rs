@@ -217,7 +217,7 @@ fn more_sidecars_than_kubectl_may_tap_at_once_are_refused_before_any_is_reached(
     assert_eq!(reached, 40, "{ended:?}");
     assert!(ended.err.contains("web-39.shop"), "{ended:?}");
     let (ended, reached) = tapped(41);
-    assert_eq!((ended.code, reached), (2, 0), "{ended:?}");
+    assert_eq!((ended.code, reached), (64, 0), "{ended:?}");
     let told = "to tap 41 sidecars, kubectl would run 41 times at once, and 40 is the most; say which with --namespace";
     assert!(ended.err.contains(told), "{ended:?}");
 }
