@@ -1,6 +1,7 @@
 //! Measures what the way through Ferrule costs, beside no proxy, a plain one, and those of others, in one run.
 
 mod alone;
+mod growth;
 mod machine;
 mod measure;
 mod page;
@@ -24,8 +25,9 @@ use anyhow::{Context as _, bail, ensure};
 use ferrule_load::server::Server;
 
 use alone::Alone;
+use growth::{Growth, found, unfit};
 use machine::Machine;
-use measure::{Measure, Times};
+use measure::Times;
 use peers::{BEYOND, DIRECT, FERRULE, NAMES, Named, PLAIN, beyond};
 use pki::Certificates;
 use place::Place;
@@ -75,9 +77,12 @@ pub(crate) struct Options {
     /// there may be open files]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     idle: Option<Vec<usize>>,
-    /// Bulk over 64, 256 and 1,000 connections, too
-    #[arg(long)]
+    /// How cost and memory grow instead: the same amount over 1, 8, 64, 256 and 1,000 connections
+    #[arg(long, conflicts_with_all = ["passthrough", "seconds", "idle"])]
     growth: bool,
+    /// What is sent in all over each number of connections, in MB [default: 512, 32 if quick]
+    #[arg(long, value_name = "NUMBER", requires = "growth")]
+    megabytes: Option<u32>,
     /// The way beyond the mesh instead: connections that are captured, judged and passed on as they are, beside one
     /// plain proxy and two
     #[arg(long, conflicts_with = "peers")]
@@ -132,6 +137,7 @@ fn settings(options: &Options, space: &Space, own_congestion: &str) -> anyhow::R
     let mut congestion = vec![own_congestion.to_owned()];
     match &options.congestion {
         Some(wanted) => congestion.clone_from(wanted),
+        None if options.growth => {}
         None if space.shared.is_none() && own_congestion != "reno" => congestion.push("reno".to_owned()),
         None => {}
     }
@@ -150,6 +156,11 @@ fn settings(options: &Options, space: &Space, own_congestion: &str) -> anyhow::R
             "{count} idle connections need more open files than a program may have here; --idle takes {most}"
         );
     }
+    let megabytes = options.megabytes.unwrap_or(if quick { 32 } else { 512 });
+    ensure!(
+        (1..=4_000).contains(&megabytes),
+        "--megabytes has to be from 1 to 4000"
+    );
     Ok(Settings {
         rounds,
         seconds,
@@ -158,6 +169,7 @@ fn settings(options: &Options, space: &Space, own_congestion: &str) -> anyhow::R
         rate: options.rate,
         idle_connections: idle,
         starts: if quick { 2 } else { 10 },
+        growth_bytes: options.growth.then_some(megabytes * 1_000_000),
         quick,
     })
 }
@@ -185,33 +197,19 @@ fn measure(
     let (subjects, absent) = subjects(options, server, &certificates, folder, named)?;
     let names: Vec<&'static str> = subjects.iter().map(|subject| subject.name).collect();
     let mut samples = Samples::default();
-    let alone = Alone {
-        starts: settings.starts,
-        idle: &settings.idle_connections,
-        folder,
-    };
-    let measures = measures(options, settings.rate)?;
-    // What a program takes alone is asked of ways with two of them.
-    let alike =
-        |subject: &&Subject| !subject.parts.is_empty() && !options.passthrough && options.only.is_empty();
-    for subject in subjects.iter().filter(alike) {
-        tell(&format!("{} alone …", subject.title));
-        if let Err(error) = alone.take(subject, &mut samples) {
-            samples.fail(subject.name, "alone", &error);
-        }
+    if let Some(bytes) = settings.growth_bytes {
+        let growth = Growth {
+            steps: &chosen(growth::STEPS.iter(), &options.only, |step| step.measure)?,
+            subjects: &subjects,
+            congestion: &settings.congestion,
+            rounds: settings.rounds,
+            bytes,
+            folder,
+        };
+        growth.take(space, &mut samples, tell)?;
+    } else {
+        take(options, &settings, space, &subjects, folder, &mut samples)?;
     }
-    let time = Duration::from_secs_f64(settings.seconds);
-    let rounds = Rounds {
-        subjects: &subjects,
-        measures: &measures,
-        congestion: &settings.congestion,
-        count: settings.rounds,
-        times: Times {
-            warm_up: time / 4,
-            time,
-        },
-    };
-    rounds.take(space, folder, &mut samples, tell)?;
     let (results, faults) = samples.finish(&names);
     Ok(Report {
         benchmark: "overhead",
@@ -221,24 +219,63 @@ fn measure(
         subjects,
         absent,
         faults,
+        growth: found::grown(&results),
         results,
     })
 }
 
-/// The loads that were asked for.
-fn measures(options: &Options, rate: f64) -> anyhow::Result<Vec<Measure>> {
-    let mut measures = measure::all(rate, options.growth);
-    for name in &options.only {
-        let names: Vec<&str> = measures.iter().map(|measure| measure.name).collect();
-        ensure!(
-            names.contains(&name.as_str()),
-            "there is no load {name}, but {}",
-            names.join(", ")
-        );
+/// What each subject takes alone, and the loads in rounds.
+fn take(
+    options: &Options,
+    settings: &Settings,
+    space: &Space,
+    subjects: &[Subject],
+    folder: &Path,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let all = measure::all(settings.rate).into_iter();
+    let measures = chosen(all, &options.only, |measure| measure.name)?;
+    let alone = Alone {
+        starts: settings.starts,
+        idle: &settings.idle_connections,
+        folder,
+    };
+    // What a program takes alone is asked of ways with two of them.
+    let alike =
+        |subject: &&Subject| !subject.parts.is_empty() && !options.passthrough && options.only.is_empty();
+    for subject in subjects.iter().filter(alike) {
+        tell(&format!("{} alone …", subject.title));
+        if let Err(error) = alone.take(subject, samples) {
+            samples.fail(subject.name, "alone", &error);
+        }
     }
-    measures
-        .retain(|measure| options.only.is_empty() || options.only.iter().any(|name| name == measure.name));
-    Ok(measures)
+    let time = Duration::from_secs_f64(settings.seconds);
+    let rounds = Rounds {
+        subjects,
+        measures: &measures,
+        congestion: &settings.congestion,
+        count: settings.rounds,
+        times: Times {
+            warm_up: time / 4,
+            time,
+        },
+    };
+    rounds.take(space, folder, samples, tell)
+}
+
+/// Those of `all` whose names are `wanted`; all of them where none is.
+fn chosen<T>(
+    all: impl Iterator<Item = T>,
+    wanted: &[String],
+    name: impl Fn(&T) -> &'static str,
+) -> anyhow::Result<Vec<T>> {
+    let mut all: Vec<T> = all.collect();
+    let names: Vec<&str> = all.iter().map(&name).collect();
+    if let Some(unknown) = wanted.iter().find(|wanted| !names.contains(&wanted.as_str())) {
+        bail!("there is no load {unknown}, but {}", names.join(", "));
+    }
+    all.retain(|one| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name(one)));
+    Ok(all)
 }
 
 fn subjects(
@@ -256,10 +293,18 @@ fn subjects(
     }
     let (mut subjects, mut absent) = (Vec::new(), Vec::new());
     for (at, name) in names.into_iter().enumerate() {
+        // Who names a peer wants to see it.
+        let unfit = unfit(name).filter(|_| options.growth && options.peers.is_none());
+        if let Some(why) = unfit {
+            absent.push(Absent {
+                name: name.to_owned(),
+                why: why.to_owned(),
+            });
+            continue;
+        }
         let place = Place::new(u16::try_from(at)?, server, certificates, folder)?;
         match peers::prepare(name, &place, named)? {
             Ok(subject) => subjects.push(subject),
-            // Who names a peer wants to see it.
             Err(why) if options.peers.is_some() => bail!("{why}"),
             Err(why) => absent.push(Absent {
                 name: name.to_owned(),

@@ -1,6 +1,7 @@
 //! Runs several connections of one load side by side, and times what they do between two marks.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -66,11 +67,34 @@ impl Lanes {
     /// Lets the lanes run until all of them have come to `ready`.
     pub(crate) async fn until(&mut self, ready: &Barrier) -> Result<(), LoadError> {
         tokio::select! {
+            // Whoever comes to it may end right after.
+            biased;
             waited = timeout(PATIENCE, ready.wait()) => match waited {
                 Ok(_) => Ok(()),
                 Err(_) => Err(LoadError::Stuck { doing: self.doing, limit: PATIENCE }),
             },
             Some(ended) = self.open.join_next() => Err(self.too_early(ended)),
+        }
+    }
+
+    /// Lets the lanes run until all of them have come to `ready`, as long as the number that `moved` gives changes.
+    pub(crate) async fn until_or_still(
+        &mut self,
+        ready: &Barrier,
+        moved: impl Fn() -> u64,
+    ) -> Result<(), LoadError> {
+        let mut waiting = pin!(ready.wait());
+        let mut last = moved();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut waiting => return Ok(()),
+                Some(ended) = self.open.join_next() => return Err(self.too_early(ended)),
+                () = tokio::time::sleep(PATIENCE) => match moved() {
+                    now if now == last => return Err(LoadError::Stuck { doing: self.doing, limit: PATIENCE }),
+                    now => last = now,
+                },
+            }
         }
     }
 

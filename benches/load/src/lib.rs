@@ -1,6 +1,6 @@
 //! Makes the load that the cost of a path is measured with, at both of its ends.
 //!
-//! [`server`] answers at the far end. At the near end [`bulk`], [`requests`], [`openings`] and [`idle`] each put one
+//! [`server`] answers at the far end. At the near end [`bulk`], [`amount`], [`requests`], [`openings`] and [`idle`] each put one
 //! kind of load on a path and tell what came of it; [`runtime::run`] runs them. [`delays`] and [`spread`] make figures
 //! of many samples. What lies between the two ends is none of this crate's business: it sees an address.
 
@@ -12,7 +12,7 @@ pub mod server;
 pub mod spread;
 mod words;
 
-pub use client::{bulk, idle, openings, requests};
+pub use client::{amount, bulk, idle, openings, requests};
 
 use std::io;
 use std::time::Duration;

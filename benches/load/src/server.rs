@@ -86,6 +86,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 async fn answer(mut tcp: TcpStream) -> io::Result<()> {
     match Wish::hear(&mut tcp).await? {
         Wish::Upload => take(tcp).await,
+        Wish::Amount { size } => collect(tcp, size).await,
         Wish::Download => give(tcp).await,
         Wish::Echo { size } => echo(tcp, usize::try_from(size).unwrap_or(usize::MAX)).await,
     }
@@ -105,6 +106,23 @@ async fn take(mut tcp: TcpStream) -> io::Result<()> {
         if read == 0 {
             return tcp.shutdown().await;
         }
+    }
+}
+
+async fn collect(mut tcp: TcpStream, size: u32) -> io::Result<()> {
+    let mut bytes = vec![0; CHUNK_BYTES];
+    tcp.write_u64(0).await?;
+    let mut total = 0_u64;
+    while total < u64::from(size) {
+        match tcp.read(&mut bytes).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => total += u64::try_from(read).unwrap_or(0),
+        }
+    }
+    tcp.write_u64(total).await?;
+    match tcp.read(&mut bytes).await? {
+        0 => tcp.shutdown().await,
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

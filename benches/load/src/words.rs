@@ -11,6 +11,12 @@ pub(crate) enum Wish {
     /// The near end sends until it is done; the far end says now and then how many bytes have come, as a number of
     /// eight bytes, and at the end how many came in all.
     Upload,
+    /// The near end sends so many bytes; the far end says 0 at once, and that number when all have come, both in eight
+    /// bytes. Then the near end is done.
+    Amount {
+        /// The amount, in bytes.
+        size: u32,
+    },
     /// The far end sends until the near end is done.
     Download,
     /// Each message of that many bytes is sent back.
@@ -24,6 +30,7 @@ impl Wish {
     fn bytes(self) -> [u8; LENGTH] {
         let (kind, size) = match self {
             Self::Upload => (b'u', 0),
+            Self::Amount { size } => (b'a', size),
             Self::Download => (b'd', 0),
             Self::Echo { size } => (b'e', size),
         };
@@ -37,6 +44,7 @@ impl Wish {
         let size = u32::from_be_bytes([a, b, c, d]);
         match ([x, y, z], kind) {
             (MAGIC, b'u') => Some(Self::Upload),
+            (MAGIC, b'a') if size > 0 => Some(Self::Amount { size }),
             (MAGIC, b'd') => Some(Self::Download),
             (MAGIC, b'e') if (1..=MOST_BYTES).contains(&size) => Some(Self::Echo { size }),
             _ => None,
@@ -68,7 +76,12 @@ mod tests {
 
     #[test]
     fn what_is_said_is_what_is_heard() {
-        for wish in [Wish::Upload, Wish::Download, Wish::Echo { size: 1024 }] {
+        for wish in [
+            Wish::Upload,
+            Wish::Amount { size: u32::MAX },
+            Wish::Download,
+            Wish::Echo { size: 1024 },
+        ] {
             assert_eq!(Wish::of(wish.bytes()), Some(wish));
         }
     }
@@ -77,6 +90,7 @@ mod tests {
     fn somebody_elses_words_are_none() {
         assert_eq!(Wish::of(*b"GET / HT"), None);
         assert_eq!(Wish::of(Wish::Echo { size: 0 }.bytes()), None);
+        assert_eq!(Wish::of(Wish::Amount { size: 0 }.bytes()), None);
         let size = MOST_BYTES + 1;
         assert_eq!(Wish::of(Wish::Echo { size }.bytes()), None);
     }

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::cell::Cell;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use ferrule_load::amount::{self, Amount};
 use ferrule_load::bulk::{self, Bulk, Direction};
 use ferrule_load::idle::Held;
 use ferrule_load::openings::{self, Opening};
 use ferrule_load::requests::{self, Asking};
 use ferrule_load::server::Server;
-use ferrule_load::{no_meter, runtime};
+use ferrule_load::{LoadError, no_meter, runtime};
 
 const WARM_UP: Duration = Duration::from_millis(20);
 const TIME: Duration = Duration::from_millis(200);
@@ -37,6 +40,48 @@ fn bulk_is_counted_where_it_arrives() {
         let gigabytes = carried.gigabits() / 8.0 * carried.took.as_secs_f64();
         assert!((gigabytes * 1e9 / carried.bytes as f64 - 1.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn an_amount_is_carried_to_its_last_byte() {
+    let server = server();
+    let amount = Amount {
+        connections: 40,
+        each: 300_001,
+    };
+    let reads = Cell::new(0_u64);
+    let meter = || {
+        reads.set(reads.get() + 1);
+        Ok(Duration::from_millis(reads.get()))
+    };
+    let carried = runtime::run(amount::run(amount, server.address(), &meter))
+        .unwrap()
+        .unwrap();
+    assert_eq!(carried.bytes, 40 * 300_001);
+    assert!(carried.took > Duration::ZERO);
+    // Once before anything is sent, and once when all is there.
+    assert_eq!((reads.get(), carried.cpu), (2, Duration::from_millis(1)));
+}
+
+#[test]
+fn an_amount_that_is_cut_off_is_told() {
+    // It answers that it is there, and leaves.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let leaving = std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.read_exact(&mut [0; 8]).unwrap();
+        tcp.write_all(&0_u64.to_be_bytes()).unwrap();
+    });
+    let amount = Amount {
+        connections: 1,
+        each: u32::MAX,
+    };
+    let error = runtime::run(amount::run(amount, target, &no_meter))
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(error, LoadError::Broken { .. }), "{error}");
+    leaving.join().unwrap();
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Measure {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Group {
     Bulk,
+    Growth,
     Requests,
     Connections,
     Memory,
@@ -50,8 +51,9 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Bulk,
+        Self::Growth,
         Self::Requests,
         Self::Connections,
         Self::Memory,
@@ -62,6 +64,7 @@ impl Group {
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Bulk => "Bulk throughput",
+            Self::Growth => "Growth with the number of connections",
             Self::Requests => "Requests of 1 KiB over kept connections",
             Self::Connections => "A new connection for each request",
             Self::Memory => "Memory of one proxy",
@@ -99,27 +102,8 @@ pub(crate) struct Times {
     pub(crate) time: Duration,
 }
 
-/// All loads; `rate` is that of the one at a fixed rate, in requests a second. `growth`: bulk over more and more
-/// connections, too.
-pub(crate) fn all(rate: f64, growth: bool) -> Vec<Measure> {
-    let mut all = usual(rate);
-    if growth {
-        let more = [
-            ("bulk-64-up", "64 connections, to the server", 64),
-            ("bulk-256-up", "256 connections, to the server", 256),
-            ("bulk-1000-up", "1,000 connections, to the server", 1_000),
-        ];
-        all.extend(more.map(|(name, title, connections)| Measure {
-            name,
-            title,
-            group: Group::Bulk,
-            load: Load::Bulk(Direction::Up, connections),
-        }));
-    }
-    all
-}
-
-fn usual(rate: f64) -> Vec<Measure> {
+/// All loads; `rate` is that of the one at a fixed rate, in requests a second.
+pub(crate) fn all(rate: f64) -> Vec<Measure> {
     let bulk = |name, title, direction, connections| Measure {
         name,
         title,
@@ -202,12 +186,10 @@ impl Measure {
         let Times { warm_up, time } = times;
         match self.load {
             Load::Bulk(direction, connections) => {
-                // Many connections take a while to open.
-                let opening = OPENING * u32::try_from(connections).unwrap_or(u32::MAX);
                 let bulk = Bulk {
                     direction,
                     connections,
-                    warm_up: warm_up.max(opening),
+                    warm_up,
                     time,
                 };
                 let carried = runtime::run(bulk::run(bulk, entry, meter))??;
@@ -267,8 +249,10 @@ const fn figure(name: &'static str, unit: &'static str, better: Better) -> Figur
     Figure { name, unit, better }
 }
 
-const THROUGHPUT: Figure = figure("throughput", "Gbit/s", Better::More);
-const CPU_PER_GIGABYTE: Figure = figure("cpu", "CPU s/GB", Better::Less);
+/// Bytes at the receiving end.
+pub(crate) const THROUGHPUT: Figure = figure("throughput", "Gbit/s", Better::More);
+/// CPU time of all programs on the way.
+pub(crate) const CPU_PER_GIGABYTE: Figure = figure("cpu", "CPU s/GB", Better::Less);
 const RATE: Figure = figure("rate", "per s", Better::More);
 const CPU_EACH: Figure = figure("cpu", "CPU µs each", Better::Less);
 
@@ -285,6 +269,11 @@ pub(crate) const START: Figure = figure("start", "ms to first accept", Better::L
 /// The program's file.
 pub(crate) const SIZE: Figure = figure("size", "MiB stripped", Better::Less);
 
+/// Memory of one process with all connections open, and nothing sent.
+pub(crate) const OPEN: Figure = figure("open", "MiB with all open", Better::Less);
+/// The most that one process held while everything was sent.
+pub(crate) const PEAK: Figure = figure("peak", "MiB at most", Better::Less);
+
 /// What `count` idle connections add to one proxy, for each of them.
 pub(crate) const fn each_idle(name: &'static str) -> Figure {
     figure(name, "KiB each", Better::Less)
@@ -296,9 +285,6 @@ pub(crate) const SLOPE: Figure = figure("slope", "KiB for each more", Better::Le
 /// The load whose rate others take a share of, and its figure.
 pub(crate) const FULL: &str = "requests-64";
 pub(crate) const RATE_NAME: &str = RATE.name;
-
-/// How long each connection of a bulk load has to open before anything counts.
-const OPENING: Duration = Duration::from_millis(4);
 
 /// The size of a request and of an answer.
 const REQUEST_BYTES: u32 = 1024;

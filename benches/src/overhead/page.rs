@@ -1,10 +1,12 @@
 //! Draws a report as one page that needs nothing from elsewhere.
 
+mod lines;
 mod plot;
 
 use std::fmt::Write as _;
 
-use super::measure::{Better, Group};
+use super::growth::table;
+use super::measure::{Better, Group, OPEN, PEAK};
 use super::report::{Report, Row};
 use super::table::{head, heading};
 
@@ -21,7 +23,8 @@ pub(crate) fn render(report: &Report) -> String {
         let _ = write!(page, "<p>{}</p>", escape(line));
     }
     page.push_str(&headlines(report));
-    for group in Group::ALL {
+    page.push_str(&growth(report));
+    for group in Group::ALL.into_iter().filter(|group| *group != Group::Growth) {
         let rows: Vec<&Row> = report.results.iter().filter(|row| row.group == group).collect();
         if rows.is_empty() {
             continue;
@@ -72,6 +75,62 @@ fn headlines(report: &Report) -> String {
     format!(
         "<section class=\"headlines\"><h2>Ferrule beside the best of those that do mutual TLS</h2><ul>{list}</ul></section>"
     )
+}
+
+/// How everybody grows with the number of connections; empty where that was not measured.
+fn growth(report: &Report) -> String {
+    let mut page = String::new();
+    let mut known: Vec<&str> = Vec::new();
+    for grown in &report.growth {
+        let congestion = grown.congestion.as_str();
+        if known.contains(&congestion) {
+            continue;
+        }
+        known.push(congestion);
+        let title = format!("{}, {congestion}", Group::Growth.title());
+        // Writing to a string does not fail.
+        let _ = write!(page, "<h2>{}</h2><div class=\"plots\">", escape(&title));
+        for figure in table::FIGURES {
+            let curves: Vec<lines::Curve<'_>> = report
+                .subjects
+                .iter()
+                .map(|subject| lines::Curve {
+                    title: subject.title,
+                    name: subject.name,
+                    points: table::steps(report, figure, congestion, subject.name),
+                })
+                .filter(|curve| !curve.points.is_empty())
+                .collect();
+            let is_even = figure != OPEN && figure != PEAK;
+            let label = table::heading(report, figure, congestion);
+            let _ = write!(
+                page,
+                "<figure><figcaption>{}</figcaption>{}</figure>",
+                escape(figure.unit),
+                lines::lines(&curves, &label, is_even),
+            );
+        }
+        page.push_str("</div><ul>");
+        for grown in report
+            .growth
+            .iter()
+            .filter(|grown| grown.congestion == congestion)
+        {
+            if let (Some(cpu), Some(open)) = (grown.cpu.last(), &grown.open) {
+                let _ = write!(
+                    page,
+                    "<li>{}: <b>{} ×</b> the CPU time of one connection for a GB over {}, and <b>{} KiB</b> for each that \
+                     is open</li>",
+                    escape(self::title(report, grown.subject)),
+                    escape(&cpu.ratio.to_string()),
+                    cpu.connections,
+                    escape(&open.kibibytes_each.to_string()),
+                );
+            }
+        }
+        page.push_str("</ul>");
+    }
+    page
 }
 
 fn figure(report: &Report, row: &Row) -> String {
@@ -148,6 +207,7 @@ p{margin:2px 0;color:var(--faint)}\
 figure{margin:0}figcaption{font-weight:600;font-size:13px}figcaption span{font-weight:400;color:var(--faint)}\
 svg{width:100%;height:auto;display:block}svg text{fill:var(--ink);font:11px system-ui,sans-serif}\
 .bar{fill:var(--bar)}.bar.own{fill:var(--own)}.range{stroke:var(--line);stroke-width:1.2;fill:none}\
+.line{stroke:var(--faint);stroke-width:1.4;fill:none}.line.own{stroke:var(--own);stroke-width:2.4}\
 .headlines ul{padding-left:20px;margin:6px 0}dt{font-weight:600;margin-top:8px}dd{margin:0;color:var(--faint)}";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use ferrule_load::spread::Spread;
 use serde::Serialize;
 
+use super::growth::found::Grown;
 use super::machine::Machine;
 use super::measure::{Better, Figure, Group};
 use super::peers::{DIRECT, FERRULE, PLAIN};
@@ -27,6 +28,9 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<Fault>,
     /// The figures.
     pub(crate) results: Vec<Row>,
+    /// How each of them grows with the number of connections, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) growth: Vec<Grown>,
 }
 
 /// How a run was taken.
@@ -41,6 +45,9 @@ pub(crate) struct Settings {
     pub(crate) rate: f64,
     pub(crate) idle_connections: Vec<usize>,
     pub(crate) starts: usize,
+    /// What is sent in all at each step of growth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) growth_bytes: Option<u32>,
     /// Too short for figures that are worth noting.
     pub(crate) quick: bool,
 }

@@ -113,7 +113,7 @@ impl Rounds<'_> {
 }
 
 /// Starts the programs of `subject`, and waits until they carry something.
-fn start(subject: &Subject, folder: &Path) -> anyhow::Result<Open> {
+pub(crate) fn start(subject: &Subject, folder: &Path) -> anyhow::Result<Open> {
     let mut open = Open::start(subject, folder)?;
     works(&mut open)?;
     Ok(open)

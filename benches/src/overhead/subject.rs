@@ -134,6 +134,12 @@ impl Open {
         held.sum::<anyhow::Result<_>>()
     }
 
+    /// The most that each of them held in memory so far, added up, in MiB.
+    pub(crate) fn peak(&self) -> anyhow::Result<f64> {
+        let peaks = self.ids.iter().map(|id| Ok(process::memory(*id)?.peak));
+        peaks.sum()
+    }
+
     /// The size of their programs without symbols, in bytes, each counted once.
     pub(crate) fn size(&self, folder: &Path) -> anyhow::Result<u64> {
         let mut programs: Vec<PathBuf> = Vec::new();

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use ferrule_load::spread::{Spread, short};
 
+use super::growth;
 use super::measure::Group;
 use super::report::{Report, Row};
 
 /// The whole report as text.
 pub(crate) fn render(report: &Report) -> String {
     let mut text = head(report);
-    for group in Group::ALL {
+    // Growth has tables of its own.
+    for group in Group::ALL.into_iter().filter(|group| *group != Group::Growth) {
         let rows: Vec<&Row> = report.results.iter().filter(|row| row.group == group).collect();
         for rows in rows.chunk_by(|a, b| a.measure == b.measure && a.congestion == b.congestion) {
             // Writing to a string does not fail.
@@ -27,6 +29,7 @@ pub(crate) fn render(report: &Report) -> String {
             }
         }
     }
+    text.push_str(&growth::table::render(report));
     text.push_str(&tail(report));
     text
 }
@@ -42,8 +45,12 @@ pub(crate) fn heading(row: &Row) -> String {
 /// The lines above the figures.
 pub(crate) fn head(report: &Report) -> String {
     let (machine, settings) = (&report.machine, &report.settings);
+    let rounds = match settings.growth_bytes {
+        Some(_) => format!("{} rounds, programs started anew for each step", settings.rounds),
+        None => format!("{} rounds of {} s each", settings.rounds, settings.seconds),
+    };
     let mut text = format!(
-        "{}, {} cores, {} GiB, kernel {}, congestion control {}, load {} before and {} after\n{} rounds of {} s each; \
+        "{}, {} cores, {} GiB, kernel {}, congestion control {}, load {} before and {} after\n{rounds}; \
          a figure is the median, with the smallest and the largest round\n",
         machine.processor,
         machine.cores,
@@ -52,8 +59,6 @@ pub(crate) fn head(report: &Report) -> String {
         machine.congestion,
         short(machine.load_before),
         short(machine.load_after),
-        settings.rounds,
-        settings.seconds,
     );
     if settings.quick {
         text.push_str("A quick run: it shows that all of it works; its figures are not worth noting.\n");
@@ -100,7 +105,8 @@ pub(crate) fn range(spread: &Spread) -> String {
     )
 }
 
-fn align(lines: &[Vec<String>]) -> String {
+/// `lines` with their columns below each other.
+pub(crate) fn align(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

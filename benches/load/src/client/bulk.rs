@@ -1,4 +1,4 @@
-//! Sends as much as a path carries, in one direction.
+//! Sends as much as a path carries in a stretch of time, in one direction, over few connections.
 
 use std::cell::Cell;
 use std::io;
@@ -30,7 +30,8 @@ pub enum Direction {
 pub struct Bulk {
     /// Which way.
     pub direction: Direction,
-    /// How many connections, all at once.
+    /// How many connections, all at once; for many there is [`crate::amount`], because what waits in the kernels' buffers
+    /// of many outweighs what comes through in the time that counts.
     pub connections: usize,
     /// How long it goes on before it counts.
     pub warm_up: Duration,
@@ -72,12 +73,8 @@ impl Carried {
 pub async fn run(bulk: Bulk, target: SocketAddr, meter: Meter<'_>) -> Result<Carried, LoadError> {
     let mut lanes = Lanes::new("sending in bulk");
     let count = Rc::new(Cell::new(0));
-    let is_crowd = bulk.connections > CROWD;
     for _ in 0..bulk.connections {
         let mut tcp = dial(target, PATIENCE).await?;
-        if is_crowd {
-            broken(tcp.set_zero_linger())?;
-        }
         let (stop, count) = (lanes.stop(), Rc::clone(&count));
         match bulk.direction {
             Direction::Up => {
@@ -97,12 +94,7 @@ pub async fn run(bulk: Bulk, target: SocketAddr, meter: Meter<'_>) -> Result<Car
         .window(bulk.warm_up, bulk.time, meter, || count.set(0))
         .await?;
     let bytes = count.get();
-    if is_crowd {
-        // Cut: the kernels' buffers of all these hold gigabytes, which take longer than all that was measured.
-        drop(lanes);
-    } else {
-        lanes.end().await?;
-    }
+    lanes.end().await?;
     LoadError::unless_nothing(bytes, "sending in bulk")?;
     Ok(Carried {
         bytes,
@@ -110,9 +102,6 @@ pub async fn run(bulk: Bulk, target: SocketAddr, meter: Meter<'_>) -> Result<Car
         cpu: window.cpu,
     })
 }
-
-/// How many connections are waited for until all that was sent on them has come.
-const CROWD: usize = 16;
 
 fn broken(ended: io::Result<()>) -> Result<(), LoadError> {
     ended.map_err(LoadError::broken("sending in bulk"))

@@ -67,6 +67,7 @@ pub(crate) fn report() -> Report {
             rate: 2000.0,
             idle_connections: vec![500],
             starts: 2,
+            growth_bytes: None,
             quick: false,
         },
         subjects: NAMES.into_iter().map(subject).collect(),
@@ -76,6 +77,7 @@ pub(crate) fn report() -> Report {
         }],
         faults,
         results,
+        growth: Vec::new(),
     }
 }
 
