@@ -102,6 +102,56 @@ fn a_tiny_run_measures_the_way_beyond_the_mesh() {
     assert!(rows.iter().any(|row| row["figure"] == "throughput"));
 }
 
+#[test]
+#[ignore = "needs ip and setpriv, and network namespaces: tests/run"]
+fn a_tiny_run_measures_growth() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, html) = (folder.path().join("found.json"), folder.path().join("found.html"));
+    let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
+        .args(["overhead", "--quick", "--growth", "--megabytes", "4"])
+        .args(["--peers", "", "--only", "growth-1,growth-8,growth-64"])
+        .args(["--congestion", "reno", "--program"])
+        .arg(format!("ferrule={}", proxy().display()))
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}{errors}");
+    assert!(
+        said.contains("Growth with the number of connections: CPU s/GB"),
+        "{said}"
+    );
+    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(found["faults"], Value::Array(Vec::new()));
+    assert_eq!(found["settings"]["growth_bytes"], 4_000_000);
+    let growth = found["growth"].as_array().unwrap();
+    let who: Vec<&str> = growth
+        .iter()
+        .map(|grown| grown["subject"].as_str().unwrap())
+        .collect();
+    assert_eq!(who, ["direct", "plain", "ferrule"]);
+    let ours = &growth[2];
+    assert_eq!(ours["cpu"][1]["connections"], 64);
+    assert!(
+        ours["cpu"][1]["ratio"]["median"].as_f64().unwrap() > 0.0,
+        "{ours}"
+    );
+    // What sixty-four connections hold stands out from what one does.
+    assert!(
+        ours["open"]["kibibytes_each"]["median"].as_f64().unwrap() > 0.5,
+        "{ours}"
+    );
+    assert!(
+        fs::read_to_string(&html)
+            .unwrap()
+            .contains("<path class=\"line own\"")
+    );
+}
+
 /// The sidecar's program, built as the tests are.
 fn proxy() -> PathBuf {
     ferrule_tests::programs::build(&["--package", "ferrule-proxy", "--bin", "ferrule-proxy"])

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::words::Wish;
+use crate::words::{START_BYTES, Wish};
 use crate::{LoadError, runtime};
 
 /// A far end on a thread of its own. Dropping it stops it.
@@ -111,15 +111,19 @@ async fn take(mut tcp: TcpStream) -> io::Result<()> {
 
 async fn collect(mut tcp: TcpStream, size: u32) -> io::Result<()> {
     let mut bytes = vec![0; CHUNK_BYTES];
-    tcp.write_u64(0).await?;
-    let mut total = 0_u64;
-    while total < u64::from(size) {
-        match tcp.read(&mut bytes).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => total += u64::try_from(read).unwrap_or(0),
+    for size in [0, START_BYTES, size] {
+        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+        while let Some(room) = bytes
+            .get_mut(..left.min(CHUNK_BYTES))
+            .filter(|room| !room.is_empty())
+        {
+            match tcp.read(room).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => left -= read,
+            }
         }
+        tcp.write_u64(u64::from(size)).await?;
     }
-    tcp.write_u64(total).await?;
     match tcp.read(&mut bytes).await? {
         0 => tcp.shutdown().await,
         _ => Err(io::ErrorKind::InvalidData.into()),

@@ -11,10 +11,10 @@ pub(crate) enum Wish {
     /// The near end sends until it is done; the far end says now and then how many bytes have come, as a number of
     /// eight bytes, and at the end how many came in all.
     Upload,
-    /// The near end sends so many bytes; the far end says 0 at once, and that number when all have come, both in eight
-    /// bytes. Then the near end is done.
+    /// The far end says 0 at once, then [`START_BYTES`] when so many have come, then `size` when so many more have, each
+    /// in eight bytes. The near end waits for each, and is done.
     Amount {
-        /// The amount, in bytes.
+        /// The amount that counts, in bytes.
         size: u32,
     },
     /// The far end sends until the near end is done.
@@ -63,6 +63,10 @@ impl Wish {
         Self::of(bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
+
+/// What a connection of [`Wish::Amount`] carries before anything counts: the kernels' windows begin at 64 KiB, and grow to
+/// several times a proxy's buffer with the first half megabyte, which comes in small pieces until then.
+pub(crate) const START_BYTES: u32 = 512 * 1024;
 
 const LENGTH: usize = 8;
 const MAGIC: [u8; 3] = *b"flb";

@@ -54,12 +54,15 @@ fn an_amount_is_carried_to_its_last_byte() {
         reads.set(reads.get() + 1);
         Ok(Duration::from_millis(reads.get()))
     };
-    let carried = runtime::run(amount::run(amount, server.address(), &meter))
+    let open = Cell::new(None);
+    let look = || open.set(Some(reads.get()));
+    let carried = runtime::run(amount::run(amount, server.address(), look, &meter))
         .unwrap()
         .unwrap();
+    assert_eq!(open.get(), Some(0));
     assert_eq!(carried.bytes, 40 * 300_001);
     assert!(carried.took > Duration::ZERO);
-    // Once before anything is sent, and once when all is there.
+    // Once before anything counts, and once when all is there.
     assert_eq!((reads.get(), carried.cpu), (2, Duration::from_millis(1)));
 }
 
@@ -77,7 +80,7 @@ fn an_amount_that_is_cut_off_is_told() {
         connections: 1,
         each: u32::MAX,
     };
-    let error = runtime::run(amount::run(amount, target, &no_meter))
+    let error = runtime::run(amount::run(amount, target, || (), &no_meter))
         .unwrap()
         .unwrap_err();
     assert!(matches!(error, LoadError::Broken { .. }), "{error}");

@@ -3,8 +3,6 @@
 pub(crate) mod found;
 pub(crate) mod table;
 
-use std::cell::Cell;
-use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -106,19 +104,13 @@ impl Growth<'_> {
         samples: &mut Samples,
     ) -> anyhow::Result<()> {
         let running = start(subject, self.folder)?;
-        let open = Cell::new(None);
-        let meter = || {
-            if open.get().is_none() {
-                let held = running.memory().map_err(io::Error::other)?;
-                open.set(Some(held.resident));
-            }
-            running.cpu()
-        };
+        let mut open = None;
+        let look = || open = Some(running.memory());
         let amount = Amount {
             connections: usize::try_from(step.connections)?,
             each: self.bytes.div_ceil(step.connections),
         };
-        let carried = runtime::run(amount::run(amount, running.entry, &meter))?
+        let carried = runtime::run(amount::run(amount, running.entry, look, &|| running.cpu()))?
             .context("the amount was not carried")?;
         let place = Place {
             group: Group::Growth,
@@ -132,8 +124,8 @@ impl Growth<'_> {
         }
         samples.add(place, CPU_PER_GIGABYTE, subject.name, carried.cpu_per_gigabyte());
         let programs = number(subject.parts.len());
-        let open = open.get().context("nobody looked at the memory")?;
-        samples.add(place, OPEN, subject.name, open / programs / 1024.0);
+        let open = open.context("nobody looked at the memory")??;
+        samples.add(place, OPEN, subject.name, open.resident / programs / 1024.0);
         samples.add(place, PEAK, subject.name, running.peak()? / programs);
         Ok(())
     }

@@ -18,7 +18,7 @@ use tokio::sync::Barrier;
 use super::bulk::Carried;
 use crate::lanes::Lanes;
 use crate::server::CHUNK_BYTES;
-use crate::words::Wish;
+use crate::words::{START_BYTES, Wish};
 use crate::{LoadError, Meter, PATIENCE};
 
 /// How much is sent to the far end.
@@ -30,17 +30,23 @@ pub struct Amount {
     pub each: u32,
 }
 
-/// Puts the load on the path that begins at `target`; `meter` is read when every connection is open along the whole way
-/// and nothing was sent yet, and when everything has arrived and every connection is still open. To be run by
-/// [`crate::runtime::run`].
+/// Puts the load on the path that begins at `target`. `open` is called when every connection is open along the whole way
+/// and nothing was sent. Each then carries half a megabyte that does not count, because the windows of a new connection
+/// are small. `meter` is read when that has arrived, and when everything has; every connection is still open then. To be
+/// run by [`crate::runtime::run`].
 ///
 /// # Errors
 /// When the path does not carry it.
-pub async fn run(amount: Amount, target: SocketAddr, meter: Meter<'_>) -> Result<Carried, LoadError> {
+pub async fn run(
+    amount: Amount,
+    target: SocketAddr,
+    open: impl FnOnce(),
+    meter: Meter<'_>,
+) -> Result<Carried, LoadError> {
     let read = || meter().map_err(|source| LoadError::Meter { source });
     let mut lanes = Lanes::new(DOING);
     let moved = Rc::new(Cell::new(0_u64));
-    // All lanes come to it four times: open, told to begin, arrived, told to end.
+    // All lanes come to it six times: open, and told to start; started, and told to begin; arrived, and told to end.
     let mark = Rc::new(Barrier::new(amount.connections + 1));
     for _ in 0..amount.connections {
         let tcp = dial(target, PATIENCE).await?;
@@ -53,6 +59,9 @@ pub async fn run(amount: Amount, target: SocketAddr, meter: Meter<'_>) -> Result
     // Nobody sends before all are open: while some do, each step of opening waits its turn behind them, and a thousand
     // take longer than all that they send.
     lanes.until(&mark).await?;
+    open();
+    lanes.until(&mark).await?;
+    lanes.until_or_still(&mark, || moved.get()).await?;
     let before = read()?;
     let begun = Instant::now();
     lanes.until(&mark).await?;
@@ -73,24 +82,26 @@ async fn carry(mut tcp: TcpStream, each: u32, moved: &Cell<u64>, mark: &Barrier)
     Wish::Amount { size: each }.say(&mut tcp).await?;
     // The far end is there.
     expect(&mut tcp, 0).await?;
-    let mut left = usize::try_from(each).unwrap_or(usize::MAX);
-    let bytes = vec![b'x'; CHUNK_BYTES.min(left)];
+    let bytes = vec![b'x'; CHUNK_BYTES];
     mark.wait().await;
     mark.wait().await;
-    while let Some(chunk) = bytes
-        .get(..left.min(CHUNK_BYTES))
-        .filter(|chunk| !chunk.is_empty())
-    {
-        tcp.write_all(chunk).await?;
-        left -= chunk.len();
-        moved.set(moved.get() + u64::try_from(chunk.len()).unwrap_or(0));
-        // In turn with the others, so that all of them are under way at once.
-        tokio::task::yield_now().await;
+    for size in [START_BYTES, each] {
+        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+        while let Some(chunk) = bytes
+            .get(..left.min(CHUNK_BYTES))
+            .filter(|chunk| !chunk.is_empty())
+        {
+            tcp.write_all(chunk).await?;
+            left -= chunk.len();
+            moved.set(moved.get() + u64::try_from(chunk.len()).unwrap_or(0));
+            // In turn with the others, so that all of them are under way at once.
+            tokio::task::yield_now().await;
+        }
+        expect(&mut tcp, u64::from(size)).await?;
+        moved.set(moved.get() + 1);
+        mark.wait().await;
+        mark.wait().await;
     }
-    expect(&mut tcp, u64::from(each)).await?;
-    moved.set(moved.get() + 1);
-    mark.wait().await;
-    mark.wait().await;
     tcp.shutdown().await?;
     match tcp.read(&mut [0]).await? {
         0 => Ok(()),
