@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::channel::{Channel, First};
 use super::early::Early;
 use super::exchange::{self, OpenError, tell_end};
 use super::*;
-use crate::forward::relay::{Arrived, Moved, RelayError, sealed};
+use crate::forward::relay::{Arrived, Leg, Moved, RelayError, sealed};
+use crate::net::socket::reset_on_close;
 use crate::tls::session::tests::settings;
 use crate::tls::session::{Progress, Session};
 
@@ -308,4 +309,49 @@ fn a_handshake_without_a_name_means_the_bytes_as_they_are() {
     assert_eq!(opening(Some(raw::NAME)), Ok(Opening::Open));
     assert_eq!(opening(Some(streams::NAME)), Ok(Opening::Awaited));
     assert_eq!(opening(Some(b"h2")), Err(FramingError::Unknown));
+}
+
+/// One end of the stream's relay, whose application has already said `words` and then ended as `end` makes it; and the
+/// first that the other end reads of it.
+async fn first_read(words: &[u8], end: impl FnOnce(TcpStream)) -> (Heard, Vec<u8>, Result<(), RelayError>) {
+    let (mut near, mut far) = sides().await;
+    opened(&mut near, &mut far).await;
+    let (inner, mut server) = pair().await;
+    server.write_all(words).await.unwrap();
+    end(server);
+    while !inner.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        tokio::task::yield_now().await;
+    }
+    let reading = async {
+        let mut sealed = Buffer::new();
+        let read = near.tcp.read(sealed.room(4096)).await.unwrap();
+        sealed.advance(read);
+        // Head and length of a record (RFC 8446 §5.1).
+        let record = u16::from_be_bytes([sealed.filled()[3], sealed.filled()[4]]);
+        assert_eq!(read, 5 + usize::from(record), "one record");
+        let (mut text, mut reply) = (Buffer::new(), Buffer::new());
+        let heard = near.channel.receive(&mut sealed, &mut text, &mut reply).unwrap();
+        near.cut("");
+        (heard, text.filled().to_vec())
+    };
+    let (ended, (heard, text)) = tokio::join!(far.relay(inner, Arrived::default()), reading);
+    (heard, text, ended)
+}
+
+#[tokio::test]
+async fn the_end_that_comes_with_the_last_bytes_travels_with_them() {
+    let (heard, text, ended) = first_read(b"answer", drop).await;
+    assert_eq!((heard, text.as_slice()), (Heard::Finished, b"answer".as_slice()));
+    assert!(matches!(ended, Err(RelayError::Reset { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_came_before_a_reset_goes_first_and_is_no_end() {
+    let reset = |server: TcpStream| reset_on_close(&server).unwrap();
+    let (heard, text, ended) = first_read(b"last words", reset).await;
+    assert_eq!((heard, text.as_slice()), (Heard::Data, b"last words".as_slice()));
+    assert!(
+        matches!(ended, Err(RelayError::Broken { leg: Leg::Inner, .. })),
+        "{ended:?}"
+    );
 }
