@@ -1,4 +1,4 @@
-//! Touches sockets: addresses by their role, original destinations, options, listeners, connections.
+//! Touches sockets: addresses by their role, original destinations, options, listeners, connections, what comes.
 
 pub mod accept;
 pub mod address;
@@ -6,4 +6,5 @@ pub mod dial;
 pub mod listener;
 pub mod original;
 pub mod pace;
+pub mod read;
 pub mod socket;

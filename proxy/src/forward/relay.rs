@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::task::consume_budget;
@@ -21,7 +21,7 @@ use super::pipe::Pipe;
 use crate::buffer::Buffer;
 use crate::framing::channel::{Channel, ChannelError};
 use crate::framing::{End, FramingError, Heard};
-use crate::net::socket::readable;
+use crate::net::read::{Piece, read_now, read_piece, readable};
 
 /// Which of the two sockets something happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,28 +314,22 @@ async fn seal_flow(
         readable(from.as_ref()).await.map_err(broken(Leg::Inner))?;
         let mut room = Buffer::lent();
         room.skip(channel.borrow().head());
-        let Some(read) = read_now(&mut from, &mut room, appetite.bytes())
+        let Some(Piece {
+            read,
+            is_last,
+            failed,
+        }) = read_piece(&mut from, &mut room, appetite.bytes())
             .await
             .map_err(broken(Leg::Inner))?
         else {
             continue;
         };
         let mut sealed = Buffer::lent();
-        // Where the system has told of the end along with the bytes, it travels with them.
-        let (more, failed) = match read > 0 && read < appetite.bytes() {
-            true => match look(&mut from, &mut room, appetite.bytes()).await {
-                Ok(more) => (more, None),
-                // The system tells of it once only. What came before goes first.
-                Err(error) => (None, Some(error)),
-            },
-            false => (None, None),
-        };
-        let is_last = read == 0 || more == Some(0);
-        let read = read + more.unwrap_or(0);
         let end = seal(*channel.borrow_mut(), &mut room, read, is_last, &mut sealed).map_err(protocol)?;
         drop(room);
         add(count, read);
         let waited = send(&to, sealed, channel).await?;
+        // What came before goes first.
         if let Some(error) = failed {
             return Err(broken(Leg::Inner)(error));
         }
@@ -428,36 +422,6 @@ fn seal(
         (_, true) => channel.seal_last(piece, sealed).map(Some),
         (_, false) => channel.seal(piece, sealed).map(|()| None),
     }
-}
-
-/// Reads what is there behind what `room` holds, `most` bytes at most; `None` when nothing is there after all.
-async fn read_now(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
-    let read = look(from, room, most).await?;
-    if read.is_none() {
-        // Also a task that has used up its turn reads nothing, while the socket stays readable: it must let others
-        // go on here, or it would ask for ever.
-        consume_budget().await;
-    }
-    Ok(read)
-}
-
-/// As [`read_now`], without letting others go on. Behind a short read it costs no call, unless the end is there.
-async fn look(from: &mut ReadHalf<'_>, room: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
-    // Through `poll_read`, not `try_read`: it takes a short read as the sign that the socket is empty, and saves
-    // the call that would only say so.
-    let read = poll_fn(|context| {
-        let space = room.room(0);
-        let length = space.len().min(most);
-        let mut space = ReadBuf::new(space.get_mut(..length).unwrap_or_default());
-        Poll::Ready(match Pin::new(&mut *from).poll_read(context, &mut space) {
-            Poll::Ready(Ok(())) => Ok(Some(space.filled().len())),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(None),
-        })
-    })
-    .await?;
-    room.advance(read.unwrap_or(0));
-    Ok(read)
 }
 
 /// Writes all bytes; returns whether the receiver had to be waited for. Then only what is left is kept.

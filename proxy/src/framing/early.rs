@@ -5,9 +5,9 @@ use std::io;
 use tokio::net::TcpStream;
 
 use super::channel::First;
-use super::exchange::{OpenError, read_now};
+use super::exchange::{OpenError, READ_BYTES};
 use crate::buffer::Buffer;
-use crate::net::socket::readable;
+use crate::net::read::{read_now, readable};
 
 /// What an application has said before its stream is taken. It is kept until then, so that it can be said again on
 /// another connection, where the first one certainly did not take it.
@@ -82,7 +82,10 @@ impl Early {
 
     async fn take(&mut self, inner: &mut TcpStream) -> Result<(), OpenError> {
         let mut room = Buffer::lent();
-        if let Some(read) = read_now(inner, &mut room).await.map_err(application)? {
+        if let Some(read) = read_now(inner, &mut room, READ_BYTES)
+            .await
+            .map_err(application)?
+        {
             self.bytes.extend_from_slice(room.filled());
             self.is_all = read == 0;
         }

@@ -1,12 +1,9 @@
 //! Says and hears what stands before and after the bytes of a stream.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -15,7 +12,7 @@ use super::early::Early;
 use super::{End, Heard, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::Arrived;
-use crate::net::socket::readable;
+use crate::net::read::{read_now, readable};
 
 /// Opens a stream, and waits until the other side takes it where it has to; `arrived` came before. Returns what
 /// came of the stream meanwhile.
@@ -313,7 +310,7 @@ fn following(channel: &mut Channel, mut text: Buffer) -> Result<Arrived, OpenErr
 async fn hear(tcp: &mut TcpStream, channel: &mut Channel) -> Result<(Heard, Buffer), OpenError> {
     let mut incoming = Buffer::lent();
     incoming.push(channel.held());
-    match read_now(tcp, &mut incoming).await.map_err(broken)? {
+    match read_now(tcp, &mut incoming, READ_BYTES).await.map_err(broken)? {
         None => return Ok((Heard::Data, Buffer::new())),
         Some(0) => return Err(OpenError::Ended),
         Some(_) => {}
@@ -321,28 +318,6 @@ async fn hear(tcp: &mut TcpStream, channel: &mut Channel) -> Result<(Heard, Buff
     let (mut text, mut reply) = (Buffer::lent(), Buffer::new());
     let heard = channel.receive(&mut incoming, &mut text, &mut reply)?;
     Ok((heard, text))
-}
-
-/// Reads what is there behind what `room` holds; `None` when nothing is.
-pub(super) async fn read_now(tcp: &mut TcpStream, room: &mut Buffer) -> io::Result<Option<usize>> {
-    // Through `poll_read`: it takes a short read as the sign that the socket is empty, and saves the call that
-    // would only say so.
-    let read = poll_fn(|context| {
-        let space = room.room(READ_BYTES);
-        let mut space = ReadBuf::new(space.get_mut(..READ_BYTES).unwrap_or_default());
-        Poll::Ready(match Pin::new(&mut *tcp).poll_read(context, &mut space) {
-            Poll::Ready(Ok(())) => Ok(Some(space.filled().len())),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(None),
-        })
-    })
-    .await?;
-    match read {
-        Some(read) => room.advance(read),
-        // A task that has used up its turn reads nothing either; it must let others go on here.
-        None => tokio::task::consume_budget().await,
-    }
-    Ok(read)
 }
 
 async fn within<T>(
@@ -394,7 +369,7 @@ const fn broken(source: io::Error) -> OpenError {
 }
 
 /// What one read takes at most, before the stream is open.
-const READ_BYTES: usize = 17 * 1024;
+pub(super) const READ_BYTES: usize = 17 * 1024;
 
 /// What a peer may send after it was told that we leave.
 const MOST_AFTER_LEAVING: usize = 1024 * 1024;

@@ -7,11 +7,11 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::channel::{Channel, First};
-use super::exchange::read_now;
+use super::exchange::READ_BYTES;
 use super::{End, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
-use crate::net::socket::readable;
+use crate::net::read::{Piece, read_piece, readable};
 
 /// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
 ///
@@ -49,15 +49,17 @@ pub async fn take(
         // nothing tells it from one that listens.
         answer = said(inner).await?;
     }
-    let first = answer.as_ref().map_or_else(First::default, |answer| First {
-        bytes: answer.bytes.filled(),
-        is_all: answer.is_all,
-    });
+    let first = answer
+        .as_ref()
+        .map_or_else(First::default, |(bytes, piece)| First {
+            bytes: bytes.filled(),
+            is_all: piece.is_last,
+        });
     let mut sealed = Buffer::lent();
     let sealing = channel.accept(first, &mut sealed);
     sealing.map_err(|source| RelayError::Protocol { source })?;
     moved.count_outward(first.bytes.len());
-    let failed = answer.and_then(|answer| answer.failed);
+    let failed = answer.and_then(|(_, piece)| piece.failed);
     send(tcp, channel, &sealed, limit).await?;
     match failed {
         None => Ok(()),
@@ -65,33 +67,13 @@ pub async fn take(
     }
 }
 
-/// What the application has said by now.
-struct Said {
-    bytes: Buffer,
-    /// Whether it says nothing more.
-    is_all: bool,
-    /// How its connection broke after that, which the system tells of once only.
-    failed: Option<io::Error>,
-}
-
 /// What the application has said by now; nothing when it has said nothing.
-async fn said(inner: &mut TcpStream) -> Result<Option<Said>, RelayError> {
+async fn said(inner: &mut TcpStream) -> Result<Option<(Buffer, Piece)>, RelayError> {
     let mut bytes = Buffer::lent();
-    let read = read_now(inner, &mut bytes).await.map_err(broken(Leg::Inner))?;
-    let (is_all, failed) = match read {
-        None => return Ok(None),
-        Some(0) => (true, None),
-        // The end is often there along with the last bytes.
-        Some(_) => match read_now(inner, &mut bytes).await {
-            Ok(more) => (more == Some(0), None),
-            Err(error) => (false, Some(error)),
-        },
-    };
-    Ok(Some(Said {
-        bytes,
-        is_all,
-        failed,
-    }))
+    let piece = read_piece(inner, &mut bytes, READ_BYTES)
+        .await
+        .map_err(broken(Leg::Inner))?;
+    Ok(piece.map(|piece| (bytes, piece)))
 }
 
 /// Gives the application what came with the opening; whether it took all of it.

@@ -1,6 +1,5 @@
 //! Sets the options of connected sockets.
 
-use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -63,15 +62,6 @@ fn set(socket: SockRef<'_>, keepalive: KeepAlive) -> io::Result<()> {
 pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     // A linger time of zero is how a program asks for an abort (RFC 9293 §3.10.5, socket(7)).
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
-}
-
-/// Waits until there is something to read at `stream`, or its end. Only the last task that waits so, or reads, is
-/// woken: one connection is one task here, and needs no list of those that wait.
-///
-/// # Errors
-/// When the runtime is gone.
-pub async fn readable(stream: &TcpStream) -> io::Result<()> {
-    poll_fn(|context| stream.poll_read_ready(context)).await
 }
 
 #[cfg(test)]
