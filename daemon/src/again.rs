@@ -37,6 +37,11 @@ impl Failures {
         (self.away, self.broken) = (0, 0);
     }
 
+    /// Somebody took a connection: the next time that nobody does is the first one.
+    pub const fn found(&mut self) {
+        self.away = 0;
+    }
+
     /// How many there are, of both kinds.
     pub const fn count(&self) -> u32 {
         self.away.saturating_add(self.broken)

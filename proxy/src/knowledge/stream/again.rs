@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferrule_daemon::again;
 use ferrule_daemon::backoff::{Backoff, Jitter};
 
 /// How one connection to a directory ended, or why there was none.
@@ -17,47 +18,40 @@ pub(super) enum Failure {
 }
 
 /// The failures in a row, of each kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Failures {
-    away: u32,
-    broken: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failures(again::Failures);
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self(again::Failures::new(PATIENCE))
+    }
 }
 
 impl Failures {
     /// The connection ended in order.
-    pub(super) fn none(&mut self) {
-        *self = Self::default();
+    pub(super) const fn none(&mut self) {
+        self.0.none();
     }
 
     /// One more; how long to wait now.
-    ///
-    /// To find nobody costs a packet, so whoever is away is soon found when it is back. One that answers and cannot
-    /// serve may have too much to do: it is given ever more time.
     pub(super) fn wait(&mut self, failure: Failure, jitter: Jitter) -> Duration {
-        let most = match failure {
-            Failure::Away => {
-                self.away = self.away.saturating_add(1);
-                AWAY.delay(self.away, jitter)
+        let failure = match failure {
+            Failure::Away => again::Failure::Away,
+            Failure::Broken { lasted } if lasted > STEADY => {
+                self.0.none();
+                again::Failure::Broken
             }
-            Failure::Broken { lasted } => {
-                self.away = 0;
-                self.broken = if lasted > STEADY {
-                    1
-                } else {
-                    self.broken.saturating_add(1)
-                };
-                BROKEN.delay(self.broken, jitter)
+            Failure::Broken { .. } => {
+                self.0.found();
+                again::Failure::Broken
             }
         };
-        most.max(LEAST)
+        self.0.wait(failure, jitter)
     }
 }
 
-const AWAY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(1));
-
-const BROKEN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-
-const LEAST: Duration = Duration::from_millis(100);
+/// How long a directory is left alone that answers, and not as it should.
+const PATIENCE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// A connection that lasted so long is no failure of the one before.
 const STEADY: Duration = Duration::from_secs(30);
