@@ -80,13 +80,7 @@ fn headlines(report: &Report) -> String {
 /// How everybody grows with the number of connections; empty where that was not measured.
 fn growth(report: &Report) -> String {
     let mut page = String::new();
-    let mut known: Vec<&str> = Vec::new();
-    for grown in &report.growth {
-        let congestion = grown.congestion.as_str();
-        if known.contains(&congestion) {
-            continue;
-        }
-        known.push(congestion);
+    for congestion in table::controls(report) {
         let title = format!("{}, {congestion}", Group::Growth.title());
         // Writing to a string does not fail.
         let _ = write!(page, "<h2>{}</h2><div class=\"plots\">", escape(&title));

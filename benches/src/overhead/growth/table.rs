@@ -16,13 +16,7 @@ pub(crate) const FIGURES: [Figure; 4] = [CPU_PER_GIGABYTE, THROUGHPUT, OPEN, PEA
 /// All tables, for every congestion control; empty where growth was not measured.
 pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
-    let mut known: Vec<&str> = Vec::new();
-    for grown in &report.growth {
-        let congestion = grown.congestion.as_str();
-        if known.contains(&congestion) {
-            continue;
-        }
-        known.push(congestion);
+    for congestion in controls(report) {
         for figure in FIGURES {
             // Writing to a string does not fail.
             let _ = write!(text, "\n{}\n", heading(report, figure, congestion));
@@ -30,6 +24,18 @@ pub(crate) fn render(report: &Report) -> String {
         }
     }
     text
+}
+
+/// The congestion controls under which it was measured.
+pub(crate) fn controls(report: &Report) -> Vec<&str> {
+    let mut known: Vec<&str> = Vec::new();
+    for grown in &report.growth {
+        let congestion = grown.congestion.as_str();
+        if !known.contains(&congestion) {
+            known.push(congestion);
+        }
+    }
+    known
 }
 
 /// What is shown of `figure`.
