@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use ferrule_daemon::logging::Chain;
-use futures_util::stream::{self, StreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 
 use crate::cluster::arguments::OfCluster;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::process::ExitCode;
 
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 use serde_json::Value;
 
 use crate::arguments::Tap;
