@@ -100,6 +100,11 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn put(&mut self, name: &str, value: impl fmt::Display) {
+        self.put_by(name, |text| write!(text, "{value}"));
+    }
+
+    /// As [`put`](Self::put), of what `say` writes.
+    fn put_by(&mut self, name: &str, say: impl FnOnce(&mut Text<'_>) -> fmt::Result) {
         let json = self.format == Format::Json;
         match (json, name) {
             (true, _) => self.name(name),
@@ -120,7 +125,7 @@ impl Fields<'_> {
             left: VALUE_BYTES,
             cut: 0,
         };
-        if write!(text, "{value}").is_err() {
+        if say(&mut text).is_err() {
             self.line.push_str("(cannot be shown)");
         } else if text.cut > 0 {
             let cut = text.cut;
@@ -143,21 +148,17 @@ impl Fields<'_> {
 
     fn name(&mut self, name: &str) {
         // A field must not pass for one of ours.
-        let mark = if matches!(name, "time" | "level" | "target") {
-            "_"
-        } else {
-            ""
-        };
-        let name = name.strip_prefix("r#").unwrap_or(name);
-        for part in [",\"", name, mark, "\":"] {
-            self.line.push_str(part);
-        }
+        let is_ours = matches!(name, "time" | "level" | "target");
+        self.line.push_str(",\"");
+        self.line.push_str(name.strip_prefix("r#").unwrap_or(name));
+        self.line.push_str(if is_ours { "_\":" } else { "\":" });
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), value);
+        // Most fields are text: no formatting for those.
+        self.put_by(field.name(), |text| text.write_str(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -185,7 +186,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.put(field.name(), format_args!("{value:?}"));
+        self.put_by(field.name(), |text| write!(text, "{value:?}"));
     }
 }
 
@@ -200,8 +201,7 @@ struct Text<'a> {
 impl Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Nearly everything that is logged: whole, in place of letter by letter.
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if text.len() <= self.left && text.bytes().all(is_plain) {
+        if text.len() <= self.left && is_plain(text.as_bytes()) {
             self.left -= text.len();
             self.line.push_str(text);
             return Ok(());
@@ -231,6 +231,23 @@ impl Write for Text<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether every byte stands for itself in either form.
+fn is_plain(text: &[u8]) -> bool {
+    let other = |byte: u8| u8::from(!matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\');
+    // All are looked at, whatever the first ones are: of whole blocks the machine then looks at all bytes at once.
+    let (blocks, rest) = text.as_chunks::<16>();
+    let mut found = 0;
+    for block in blocks {
+        for byte in block {
+            found |= other(*byte);
+        }
+    }
+    for byte in rest {
+        found |= other(*byte);
+    }
+    found == 0
 }
 
 /// The time as lines show it: RFC 3339 in UTC, with milliseconds.
