@@ -8,7 +8,6 @@ pub mod eject;
 pub mod probe;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use tracing::info;
 use crate::closed::CloseReason;
 use crate::config::{BalanceConfig, Locality, Own};
 use crate::knowledge::map::Endpoint;
+use crate::maps::QuickMap;
 use crate::net::address::UpstreamAddr;
 use choose::{Candidate, Distance, order};
 use eject::{Failure, Health, Turn};
@@ -29,7 +29,7 @@ pub struct Balancer {
     node: String,
     zone: RefCell<String>,
     began: Instant,
-    peers: RefCell<HashMap<UpstreamAddr, Rc<Peer>>>,
+    peers: RefCell<QuickMap<UpstreamAddr, Rc<Peer>>>,
     turn: Cell<u64>,
 }
 

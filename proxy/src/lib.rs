@@ -18,6 +18,7 @@ pub mod framing;
 pub mod inbound;
 pub mod kit;
 pub mod knowledge;
+pub mod maps;
 pub mod net;
 pub mod observe;
 pub mod outbound;

@@ -140,11 +140,18 @@ pub(crate) fn inherit_lints_and_package(tree: &Tree) -> Vec<Fault> {
 }
 
 /// Older versions that a dependency keeps to itself, with whose they are.
-const INSIDE_OTHERS: [(&str, &str, &str); 1] = [(
-    "base64",
-    "0.22.",
-    "k8s-openapi's; none of its types is in what it offers",
-)];
+const INSIDE_OTHERS: [(&str, &str, &str); 2] = [
+    (
+        "base64",
+        "0.22.",
+        "k8s-openapi's; none of its types is in what it offers",
+    ),
+    (
+        "foldhash",
+        "0.1.",
+        "petgraph's, which only orders what prost-build generates",
+    ),
+];
 
 /// Faults: a dependency of ours that the lock file holds in several versions, as then two of its types have one
 /// name.

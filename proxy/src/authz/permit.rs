@@ -10,6 +10,7 @@ use ferrule_identity::PeerIdentity;
 use ferrule_policy::{HostName, ServiceName};
 
 use crate::closed::{CloseReason, Closed};
+use crate::maps::QuickMap;
 use crate::net::address::{ClientAddr, UpstreamAddr};
 
 /// Which way a connection goes, seen from the workload.
@@ -216,7 +217,7 @@ impl Drop for Open {
 /// happens waits on nothing but one cell.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    open: RefCell<std::collections::HashMap<u64, Weak<Open>>>,
+    open: RefCell<QuickMap<u64, Weak<Open>>>,
     next: Cell<u64>,
 }
 

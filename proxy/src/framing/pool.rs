@@ -1,7 +1,6 @@
 //! Keeps TLS connections that carry nothing for the next stream to the same workload.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,13 @@ use super::exchange::{is_ready, part_at_once};
 use super::line::Line;
 use crate::config::PoolConfig;
 use crate::knowledge::map::Endpoint;
+use crate::maps::QuickMap;
 
 /// The connections of one worker that carry nothing now, by whom they lead to. They stay on the worker's thread, so
 /// nothing is locked, and nobody waits for another worker's.
 pub struct Pool {
     config: PoolConfig,
-    idle: RefCell<HashMap<SocketAddr, Vec<Parked>>>,
+    idle: RefCell<QuickMap<SocketAddr, Vec<Parked>>>,
     /// How many there are in all.
     count: Cell<usize>,
     is_shut: Cell<bool>,

@@ -1,7 +1,6 @@
 //! Makes connections before somebody needs them, where the settings ask for that.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,12 +10,13 @@ use tokio::task::JoinSet;
 use crate::config::{Upstream, UpstreamTarget};
 use crate::kit::Kit;
 use crate::knowledge::map::Endpoint;
+use crate::maps::QuickMap;
 use crate::net::address::UpstreamAddr;
 use crate::outbound::mesh;
 
 /// The destinations to which connections are kept ready: those that were called lately, by one worker.
 #[derive(Debug, Default)]
-pub struct Warmth(RefCell<HashMap<SocketAddr, (Endpoint, Instant)>>);
+pub struct Warmth(RefCell<QuickMap<SocketAddr, (Endpoint, Instant)>>);
 
 impl Warmth {
     /// Begins with the explicit ways out that lead to one address.

@@ -1,12 +1,13 @@
 //! Maps addresses to who lives there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ferrule_identity::{SpiffeId, Timestamp};
 use ferrule_policy::{Joined, JoinedService, JoinedWorkload, ServiceName, ServicePort, WorkloadDocument};
 
+use crate::maps::{QuickMap, QuickSet};
 use crate::net::address::{OriginalDst, UpstreamAddr};
 
 /// Who lives where, at one time. A value.
@@ -14,13 +15,13 @@ use crate::net::address::{OriginalDst, UpstreamAddr};
 pub struct Map {
     /// The machine from which it is seen.
     node: Arc<str>,
-    workloads: HashMap<IpAddr, Arc<WorkloadDocument>>,
+    workloads: QuickMap<IpAddr, Arc<WorkloadDocument>>,
     /// Addresses that more than one workload claims.
-    contested: HashSet<IpAddr>,
-    services: HashMap<(IpAddr, u16), Arc<Standing>>,
+    contested: QuickSet<IpAddr>,
+    services: QuickMap<(IpAddr, u16), Arc<Standing>>,
     by_name: BTreeMap<(ServiceName, u16), Arc<Standing>>,
     /// Addresses of services, whatever the port.
-    service_addresses: HashMap<IpAddr, ServiceName>,
+    service_addresses: QuickMap<IpAddr, ServiceName>,
     /// Ends of the newest certificates that workloads are known to have.
     leaf_ends: HashMap<IpAddr, (SpiffeId, Timestamp)>,
 }

@@ -1,7 +1,6 @@
 //! Keeps the books of one worker: who is open, who has ended, how.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::authz::permit::Direction;
 use crate::closed::{Blame, CloseReason, Closed};
 use crate::config::Own;
 use crate::forward::relay::Moved;
+use crate::maps::QuickMap;
 use crate::net::address::ClientAddr;
 
 /// The books of one worker; cheap to clone. Counters are looked up once for each set of labels: the families are
@@ -34,17 +34,17 @@ struct Inner {
     seen: Seen,
     clock: Clock,
     next: Cell<u64>,
-    ended: RefCell<HashMap<Ending, Counter>>,
-    refused: RefCell<HashMap<(Direction, CloseReason), Counter>>,
-    handshakes: RefCell<HashMap<(&'static str, &'static str), Histogram>>,
-    plaintext: RefCell<HashMap<(Direction, &'static str), Counter>>,
-    names: RefCell<HashMap<&'static str, Counter>>,
-    endpoint_failures: RefCell<HashMap<&'static str, Counter>>,
+    ended: RefCell<QuickMap<Ending, Counter>>,
+    refused: RefCell<QuickMap<(Direction, CloseReason), Counter>>,
+    handshakes: RefCell<QuickMap<(&'static str, &'static str), Histogram>>,
+    plaintext: RefCell<QuickMap<(Direction, &'static str), Counter>>,
+    names: RefCell<QuickMap<&'static str, Counter>>,
+    endpoint_failures: RefCell<QuickMap<&'static str, Counter>>,
     peers: Peers,
     inbound: Counts,
     outbound: Counts,
     /// What open connections have been counted for already, by their numbers: bytes in, bytes out.
-    counted: RefCell<HashMap<u64, (u64, u64)>>,
+    counted: RefCell<QuickMap<u64, (u64, u64)>>,
 }
 
 type Ending = (Direction, Tls, &'static str, CloseReason);

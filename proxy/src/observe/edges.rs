@@ -1,6 +1,5 @@
 //! Sums up who has talked to whom since the start.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use super::account::{Account, Tls};
 use crate::authz::permit::Direction;
 use crate::forward::relay::Moved;
+use crate::maps::QuickMap;
 
 /// Who talks to whom, as far as it distinguishes one edge from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ pub struct Edges(Arc<Mutex<Table>>);
 
 #[derive(Debug, Clone, Default)]
 struct Table {
-    sums: HashMap<Edge, Sum>,
+    sums: QuickMap<Edge, Sum>,
     /// What found no room.
     overflow: Sum,
 }

@@ -1,7 +1,6 @@
 //! Counts by peer, for those peers alone that rules name.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ferrule_daemon::metrics::{Capped, Counter, Family, Metrics};
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 
 use super::account::{Account, Tls};
 use crate::authz::permit::Direction;
+use crate::maps::{QuickMap, QuickSet};
 
 type Labels = [(&'static str, Arc<str>); 3];
 
@@ -52,17 +52,17 @@ pub(super) struct Peers {
 
 #[derive(Default)]
 struct Known {
-    named: HashSet<SpiffeId>,
+    named: QuickSet<SpiffeId>,
     /// Counters at hand, so that no connection waits for a reader of the families. None stands for all peers that no
     /// rule names.
-    counters: HashMap<(Direction, Option<SpiffeId>), Counters>,
+    counters: QuickMap<(Direction, Option<SpiffeId>), Counters>,
 }
 
 struct Counters {
     peer: Arc<str>,
     bytes_in: Counter,
     bytes_out: Counter,
-    ended: HashMap<&'static str, Counter>,
+    ended: QuickMap<&'static str, Counter>,
 }
 
 impl Peers {
@@ -149,7 +149,7 @@ impl Counters {
             bytes_in: bytes("in"),
             bytes_out: bytes("out"),
             peer,
-            ended: HashMap::new(),
+            ended: QuickMap::default(),
         }
     }
 }
