@@ -67,12 +67,13 @@ fn part(
         writeln!(text, "load_module {MODULE};")?;
     }
     // One process, which ends with this program however that ends; a worker would outlive a master that is killed.
+    // Each direction ends by itself, as with all others: left alone, nginx takes the end of one for the end of both.
     write!(
         text,
         "daemon off; master_process off; user root; pid {folder}/{name}.pid;\n\
          error_log stderr warn;\n\
          events {{ worker_connections 50000; }}\n\
-         stream {{ proxy_timeout 10m; {more} server {{ listen {listen}{sealed} backlog=4096; proxy_pass {to}; }} }}\n"
+         stream {{ proxy_timeout 10m; proxy_half_close on; {more} server {{ listen {listen}{sealed} backlog=4096; proxy_pass {to}; }} }}\n"
     )?;
     let settings = place.write(&format!("{name}.conf"), &text)?;
     let arguments = ["-e".into(), "stderr".into(), "-c".into(), settings];
