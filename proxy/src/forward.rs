@@ -2,5 +2,6 @@
 
 mod appetite;
 pub mod carry;
+pub mod moment;
 pub mod pipe;
 pub mod relay;

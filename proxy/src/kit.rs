@@ -16,6 +16,7 @@ use crate::closed::{CloseReason, Closed};
 use crate::config::Config;
 use crate::egress::resolver::Resolver;
 use crate::forward::carry::Limits;
+use crate::forward::moment::Moments;
 use crate::framing::pool::Pool;
 use crate::framing::turn::Turn;
 use crate::framing::warm::Warmth;
@@ -61,6 +62,8 @@ pub struct Kit {
     pub warmth: Warmth,
     /// When connections become too old for another stream.
     pub turn: Turn,
+    /// The clock of those that wait for an application's first bytes.
+    pub moments: Moments,
     /// How many connections from other workloads carry nothing now, in all workers.
     pub parked: Arc<AtomicUsize>,
 }
@@ -115,9 +118,10 @@ impl Kit {
     }
 
     /// How long carrying may wait.
-    pub fn carrying(&self) -> Limits {
+    pub fn carrying(&self) -> Limits<'_> {
         Limits {
             taking: self.config.limits.handshake,
+            moments: &self.moments,
             half_closed: self.config.connection.half_closed,
         }
     }

@@ -8,3 +8,4 @@ pub mod original;
 pub mod pace;
 pub mod read;
 pub mod socket;
+pub mod write;

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::egress::message::Family;
 use crate::egress::resolver::Resolver;
 use crate::egress::servers::Servers;
+use crate::forward::moment::Moments;
 use crate::framing::pool::Pool;
 use crate::framing::turn::{self, Turn};
 use crate::framing::warm::Warmth;
@@ -209,6 +210,7 @@ fn run(
             () = kit.book.mind() => {}
             () = probe::watch(&kit) => {}
             () = turn::mind(&kit) => {}
+            () = kit.moments.run() => {}
             () = first_panic(serving) => {}
             _ = stopped => {}
         }
@@ -249,6 +251,7 @@ fn kit(number: u16, shared: Shared, seen: Seen) -> Kit {
         pool: Pool::new(shared.config.connection.pool.clone(), pooled),
         warmth: Warmth::of(&shared.config.upstreams),
         turn: Turn::default(),
+        moments: Moments::default(),
         parked: shared.parked,
         material: shared.material,
         map: shared.news.map,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::moment::Moments;
 use super::relay::{self, Leg, Moved};
 use crate::authz::permit::{Direction, Permit};
 use crate::closed::{Blame, CloseReason, Closed};
@@ -82,7 +83,7 @@ pub async fn carry(
     permit: &Permit,
     outer: Outer,
     mut inner: TcpStream,
-    limits: Limits,
+    limits: Limits<'_>,
     moved: &Moved,
 ) -> Carried {
     let client = match permit.grounds().direction() {
@@ -103,7 +104,8 @@ pub async fn carry(
                 let is_asked = std::mem::take(is_asked);
                 let relay = async {
                     if is_asked {
-                        taking::take(tcp, channel, &mut inner, &mut arrived, limits.taking, moved).await?;
+                        let Limits { taking, moments, .. } = limits;
+                        taking::take(tcp, channel, &mut inner, &mut arrived, taking, moments, moved).await?;
                     }
                     relay::sealed(tcp, channel, &mut inner, arrived, limits.half_closed, moved).await
                 };
@@ -150,10 +152,12 @@ const fn why(closed: &Closed) -> &'static str {
 }
 
 /// How long carrying may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'k> {
     /// For a peer to read that its stream is taken.
     pub taking: Duration,
+    /// For an application's first bytes.
+    pub moments: &'k Moments,
     /// For anything to move once one direction is over.
     pub half_closed: Duration,
 }

@@ -4,14 +4,16 @@ use std::io;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::channel::{Channel, First};
 use super::exchange::READ_BYTES;
 use super::{End, Opening};
 use crate::buffer::Buffer;
+use crate::forward::moment::Moments;
 use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
 use crate::net::read::{Piece, read_piece, readable};
+use crate::net::write::write_first;
 
 /// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
 ///
@@ -27,6 +29,7 @@ pub async fn take(
     inner: &mut TcpStream,
     arrived: &mut Arrived,
     limit: Duration,
+    moments: &Moments,
     moved: &Moved,
 ) -> Result<(), RelayError> {
     if channel.opening() == Opening::Open {
@@ -39,14 +42,15 @@ pub async fn take(
             ready = readable(inner) => ready.map(|()| true).map_err(broken(Leg::Inner))?,
             // It goes on, and so do we.
             ready = readable(tcp) => ready.map(|()| false).map_err(broken(Leg::Outer))?,
-            () = sleep(MOMENT) => false,
+            () = moments.pass() => false,
         };
         if asked {
             answer = said(inner).await?;
         }
     } else if arrived.text.is_empty() {
-        // A server that speaks first has often done so by now. Nobody waits for one that has not: without a question
-        // nothing tells it from one that listens.
+        // A server that speaks first has often done so once the runtime has looked. Nobody waits for one that has not:
+        // without a question nothing tells it from one that listens.
+        inner.writable().await.map_err(broken(Leg::Inner))?;
         answer = said(inner).await?;
     }
     let first = answer
@@ -78,10 +82,7 @@ async fn said(inner: &mut TcpStream) -> Result<Option<(Buffer, Piece)>, RelayErr
 
 /// Gives the application what came with the opening; whether it took all of it.
 fn hand_over(inner: &TcpStream, arrived: &mut Arrived, moved: &Moved) -> Result<bool, RelayError> {
-    let written = match inner.try_write(&arrived.text) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        written => written.map_err(broken(Leg::Inner))?,
-    };
+    let written = write_first(inner, &arrived.text).map_err(broken(Leg::Inner))?;
     moved.count_inward(written);
     arrived.text = match arrived.text.get(written..) {
         None | Some([]) => Box::default(),
@@ -122,6 +123,3 @@ pub fn refuse(tcp: &TcpStream, channel: &mut Channel, reason: &str) -> bool {
 fn broken(leg: Leg) -> impl FnOnce(io::Error) -> RelayError {
     move |source| RelayError::Broken { leg, source }
 }
-
-/// How long the word waits for the application's first bytes.
-const MOMENT: Duration = Duration::from_millis(2);

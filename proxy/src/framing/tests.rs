@@ -11,6 +11,7 @@ use super::channel::{Channel, First};
 use super::early::Early;
 use super::exchange::{self, OpenError, tell_end};
 use super::*;
+use crate::forward::moment::Moments;
 use crate::forward::relay::{Arrived, Leg, Moved, RelayError, sealed};
 use crate::net::socket::reset_on_close;
 use crate::tls::session::tests::settings;
@@ -237,12 +238,12 @@ async fn what_a_server_has_said_first_travels_with_the_word_that_its_stream_is_t
         if ends || !greeting.is_empty() {
             inner.readable().await.unwrap();
         }
-        let moved = Moved::default();
+        let (moments, moved) = (Moments::default(), Moved::default());
         let accepting = async {
             let mut arrived = far.next().await.unwrap();
             let Side { tcp, channel } = &mut far;
             // Nobody is waited for who says nothing.
-            taking::take(tcp, channel, &mut inner, &mut arrived, LIMIT, &moved).await
+            taking::take(tcp, channel, &mut inner, &mut arrived, LIMIT, &moments, &moved).await
         };
         let (opened, taken) = tokio::join!(near.open(), accepting);
         taken.unwrap();
