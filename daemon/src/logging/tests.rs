@@ -101,6 +101,29 @@ fn hostile_values_stay_inside_their_field() {
     }
 }
 
+// Text is looked at a block at a time: what needs an escape is seen wherever it stands.
+#[test]
+fn what_needs_an_escape_is_seen_at_every_place() {
+    for special in ["\"", "\\", "\n", "\u{7f}", "\u{1f}", "é", "\u{202e}"] {
+        let values: Vec<String> = (0..=40)
+            .map(|at| format!("{}{special}{}", "a".repeat(at), "z".repeat(40 - at)))
+            .collect();
+        let text = logged(Format::Json, "info", |_| {
+            values.iter().for_each(|value| info!(value));
+        });
+        let found: Vec<String> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["value"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(found, values);
+    }
+}
+
 #[test]
 fn text_is_for_people() {
     let text = logged(Format::Text, "info", |_| info!(port = 80, peer = "a b", "closed"));
