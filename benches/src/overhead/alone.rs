@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ferrule_load::idle::Held;
 use ferrule_load::runtime;
 
-use super::measure::{Group, IDLE, IDLE_PROPORTIONAL, SIZE, SLOPE, START, each_idle};
+use super::measure::{FRESH, Group, IDLE, IDLE_PROPORTIONAL, SIZE, SLOPE, START, each_idle};
 use super::report::{Place, Samples};
 use super::rounds::works;
 use super::subject::{Open, Subject};
@@ -31,10 +31,12 @@ impl Alone<'_> {
         }
         let mut open = Open::start(subject, self.folder)?;
         samples.add(program, START, subject.name, millis(open.start));
-        works(&mut open)?;
         let programs = number(subject.parts.len());
+        let fresh = settled(&open)?;
+        works(&mut open)?;
         let idle = settled(&open)?;
         let memory = place("memory", "idle", Group::Memory);
+        samples.add(memory, FRESH, subject.name, fresh.resident / programs / 1024.0);
         samples.add(memory, IDLE, subject.name, idle.resident / programs / 1024.0);
         samples.add(
             memory,

@@ -260,6 +260,8 @@ const P50: Figure = figure("p50", "p50 µs", Better::Less);
 const P99: Figure = figure("p99", "p99 µs", Better::Less);
 const P999: Figure = figure("p99.9", "p99.9 µs", Better::Less);
 
+/// Memory of one process that has just started, and carried nothing.
+pub(crate) const FRESH: Figure = figure("fresh", "MiB once started", Better::Less);
 /// Memory of one process with nothing to do.
 pub(crate) const IDLE: Figure = figure("idle", "MiB idle", Better::Less);
 /// The same, with shared pages counted in parts.
