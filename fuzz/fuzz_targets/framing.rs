@@ -13,7 +13,11 @@ fuzz_target!(|input: &[u8]| {
     let Some((&how, bytes)) = input.split_first() else {
         return;
     };
-    let side = if how & 1 == 0 { Side::Dialled } else { Side::Dialling };
+    let side = if how & 1 == 0 {
+        Side::Dialled
+    } else {
+        Side::Dialling
+    };
     let answers = how & 2 != 0;
     let whole = read(side, answers, bytes.chunks(usize::MAX));
     let pieces = read(side, answers, bytes.chunks(usize::from(how >> 2) + 1));

@@ -19,7 +19,10 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         for text in [text.to_owned(), format!("{}{text}", JoinToken::PREFIX)] {
             if let Ok(token) = text.parse::<JoinToken>() {
-                assert_eq!(token.to_text().parse::<JoinToken>().expect("what we write"), token);
+                assert_eq!(
+                    token.to_text().parse::<JoinToken>().expect("what we write"),
+                    token
+                );
             }
         }
     }
