@@ -24,6 +24,12 @@ fn an_idle_connection_to_a_host_that_has_vanished_ends_at_both_sides() {
         } = &pair;
         let mut idle = dial(web, *at);
         ask(&mut idle);
+        // A host that has not acknowledged the answer yet is waited for by the kernel's retransmissions instead.
+        until("all that was said is acknowledged", || {
+            let sockets = run(api.command("ss").arg("-Htn"));
+            let unsent = |line: &str| line.split_whitespace().nth(2) != Some("0");
+            (!sockets.lines().any(unsent)).then_some(())
+        });
         // What is said between the two hosts is lost from now on, but not what the test asks the sidecars.
         for (here, there) in [(web, api), (api, web)] {
             let nft = |text: &str| drop(run(here.command("nft").arg(text)));
