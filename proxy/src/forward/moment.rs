@@ -1,6 +1,5 @@
 //! Lets connections wait for a moment without a timer for each.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,23 +11,14 @@ use tokio::time::sleep;
 /// wait share one, and while nobody waits there is none.
 #[derive(Debug, Default)]
 pub struct Moments {
-    waiting: Cell<usize>,
     begun: Notify,
     tick: Notify,
 }
 
-/// Somebody who waits; dropping it says that they do not any more.
-struct Waiting<'m>(&'m Cell<usize>);
-
 impl Moments {
     /// Ends after one to two milliseconds, while [`run`](Self::run) goes on.
     pub async fn pass(&self) {
-        let before = self.waiting.get();
-        self.waiting.set(before + 1);
-        let _waiting = Waiting(&self.waiting);
-        if before == 0 {
-            self.begun.notify_one();
-        }
+        self.begun.notify_one();
         // The first tick may be about to come.
         self.tick.notified().await;
         self.tick.notified().await;
@@ -37,18 +27,13 @@ impl Moments {
     /// Keeps the time. Never ends.
     pub async fn run(&self) {
         loop {
-            if self.waiting.get() == 0 {
-                self.begun.notified().await;
+            self.begun.notified().await;
+            // As many as whoever waits now needs; who comes meanwhile is remembered, and the next ones follow at once.
+            for _ in 0..2 {
+                sleep(TICK).await;
+                self.tick.notify_waiters();
             }
-            sleep(TICK).await;
-            self.tick.notify_waiters();
         }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -56,7 +41,7 @@ const TICK: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -77,17 +62,21 @@ mod tests {
                 "{:?}",
                 began.elapsed()
             );
-            assert_eq!(moments.waiting.get(), 0);
-            sleep(Duration::from_secs(60)).await;
+            // The time goes on until those who had waited would have been served, and no longer.
+            sleep(TICK * 5).await;
+            assert!(
+                timeout(Duration::from_secs(60), moments.tick.notified())
+                    .await
+                    .is_err()
+            );
             moments.pass().await;
         };
         tokio::select! {
             () = three => {}
             () = moments.run() => {}
         }
-        assert_eq!(moments.waiting.get(), 0);
         let alone = Moments::default();
-        let silent = tokio::time::timeout(Duration::from_secs(60), alone.run()).await;
+        let silent = timeout(Duration::from_secs(60), alone.run()).await;
         assert!(silent.is_err());
     }
 }

@@ -22,6 +22,7 @@ use crate::buffer::Buffer;
 use crate::framing::channel::{Channel, ChannelError};
 use crate::framing::{End, FramingError, Heard};
 use crate::net::read::{Piece, read_now, read_piece, readable};
+use crate::net::write::write_now;
 
 /// Which of the two sockets something happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -429,7 +430,7 @@ async fn write_all(to: &WriteHalf<'_>, bytes: Buffer) -> io::Result<bool> {
     if bytes.filled().is_empty() {
         return Ok(false);
     }
-    let written = write_now(to, bytes.filled())?;
+    let written = write_now(to.as_ref(), bytes.filled())?;
     if written == bytes.filled().len() {
         return Ok(false);
     }
@@ -439,16 +440,9 @@ async fn write_all(to: &WriteHalf<'_>, bytes: Buffer) -> io::Result<bool> {
     let mut at = 0;
     while let Some(rest) = left.get(at..).filter(|rest| !rest.is_empty()) {
         to.writable().await?;
-        at += write_now(to, rest)?;
+        at += write_now(to.as_ref(), rest)?;
     }
     Ok(true)
-}
-
-fn write_now(to: &WriteHalf<'_>, bytes: &[u8]) -> io::Result<usize> {
-    match to.try_write(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        done => done,
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{End, Heard, Opening};
 use crate::buffer::Buffer;
 use crate::forward::relay::Arrived;
 use crate::net::read::{read_now, readable};
+use crate::net::write::write_now;
 
 /// Opens a stream, and waits until the other side takes it where it has to; `arrived` came before. Returns what
 /// came of the stream meanwhile.
@@ -338,7 +339,7 @@ pub(super) async fn send(
     limit: Duration,
 ) -> Result<(), OpenError> {
     channel.sending(true);
-    let written = write_now(tcp, sealed.filled())?;
+    let written = write_now(tcp, sealed.filled()).map_err(broken)?;
     if written < sealed.filled().len() {
         // Whoever waits keeps what is left, and no more.
         let left: Box<[u8]> = sealed.filled().get(written..).unwrap_or_default().into();
@@ -347,7 +348,7 @@ pub(super) async fn send(
             let mut at = 0;
             while let Some(rest) = left.get(at..).filter(|rest| !rest.is_empty()) {
                 tcp.writable().await.map_err(broken)?;
-                at += write_now(tcp, rest)?;
+                at += write_now(tcp, rest).map_err(broken)?;
             }
             Ok(())
         };
@@ -355,13 +356,6 @@ pub(super) async fn send(
     }
     channel.sending(false);
     Ok(())
-}
-
-fn write_now(tcp: &TcpStream, bytes: &[u8]) -> Result<usize, OpenError> {
-    match tcp.try_write(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        done => done.map_err(broken),
-    }
 }
 
 const fn broken(source: io::Error) -> OpenError {

@@ -13,7 +13,7 @@ use crate::buffer::Buffer;
 use crate::forward::moment::Moments;
 use crate::forward::relay::{Arrived, Leg, Moved, RelayError};
 use crate::net::read::{Piece, read_piece, readable};
-use crate::net::write::write_first;
+use crate::net::write::{write_first, write_now};
 
 /// Takes the stream that the peer opened, on behalf of the application at `inner`; `arrived` came with the opening.
 ///
@@ -100,14 +100,13 @@ async fn send(
     let mut at = 0;
     channel.sending(true);
     while let Some(rest) = sealed.filled().get(at..).filter(|rest| !rest.is_empty()) {
-        match tcp.try_write(rest) {
-            Ok(written) => at += written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        match write_now(tcp, rest).map_err(broken(Leg::Outer))? {
+            0 => {
                 let writable = timeout(limit, tcp.writable()).await;
                 let writable = writable.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 writable.map_err(broken(Leg::Outer))?;
             }
-            Err(source) => return Err(broken(Leg::Outer)(source)),
+            written => at += written,
         }
     }
     channel.sending(false);

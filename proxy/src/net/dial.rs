@@ -61,17 +61,9 @@ pub async fn dial_beside(target: UpstreamAddr, how: &Dialing) -> Result<TcpStrea
 
 /// Asks for a connection; whether it is open already.
 fn begin(target: UpstreamAddr, how: &Dialing) -> io::Result<(Socket, bool)> {
-    let address = target.socket();
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    let socket = socket(target, how)?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(mark) = how.mark {
-        socket.set_mark(mark)?;
-    }
-    if target.ip().is_loopback() {
-        unpace(&SockRef::from(&socket));
-    }
-    let address = address.into();
+    let address = target.socket().into();
     match socket.connect(&address) {
         Ok(()) => return Ok((socket, true)),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
@@ -92,17 +84,21 @@ async fn prepared(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> 
 }
 
 async fn connect(target: UpstreamAddr, how: &Dialing) -> io::Result<TcpStream> {
-    let socket = match target.socket() {
-        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+    let socket = TcpSocket::from_std_stream(socket(target, how)?.into());
+    socket.connect(target.socket()).await
+}
+
+/// A socket that has everything that must be set before it asks for a connection.
+fn socket(target: UpstreamAddr, how: &Dialing) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(target.socket()), kind, None)?;
     if let Some(mark) = how.mark {
-        SockRef::from(&socket).set_mark(mark)?;
+        socket.set_mark(mark)?;
     }
     if target.ip().is_loopback() {
         unpace(&SockRef::from(&socket));
     }
-    socket.connect(target.socket()).await
+    Ok(socket)
 }
 
 /// Why there is no connection.

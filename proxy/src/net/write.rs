@@ -11,8 +11,20 @@ use tokio::net::TcpStream;
 /// # Errors
 /// When the connection broke.
 pub fn write_first(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match SockRef::from(stream).send(bytes) {
+    at_once(SockRef::from(stream).send(bytes))
+}
+
+/// Writes what there is room for at `stream`, as far as the runtime knows. 0 when there is none.
+///
+/// # Errors
+/// When the connection broke.
+pub fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    at_once(stream.try_write(bytes))
+}
+
+fn at_once(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        sent => sent,
+        written => written,
     }
 }
