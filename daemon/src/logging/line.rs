@@ -1,8 +1,11 @@
 //! Turns an event into one line that nothing inside it can break.
 
-use std::cell::RefCell;
+mod plain;
+
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt::{self, Debug, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use tracing::field::{Field, Visit};
@@ -56,33 +59,49 @@ impl Lines {
 
     fn event(&self, event: &Event<'_>, line: &mut String) {
         let meta = event.metadata();
-        let mut fields = self.begin(*meta.level(), meta.target(), line);
-        event.record(&mut fields);
+        self.begin(*meta.level(), meta.target(), line);
+        if self.format == Format::Text || !plain::record(event, line) {
+            event.record(&mut self.fields(line));
+        }
         self.end(line);
     }
 
     /// The line that says that `count` others are missing.
     pub(super) fn dropped(&self, count: u64) -> String {
         let mut line = String::new();
-        let mut fields = self.begin(Level::WARN, module_path!(), &mut line);
+        self.begin(Level::WARN, module_path!(), &mut line);
+        let mut fields = self.fields(&mut line);
         fields.put("message", format_args!("lines are missing here"));
         fields.put("dropped", count);
         self.end(&mut line);
         line
     }
 
-    fn begin<'a>(&self, level: Level, target: &str, line: &'a mut String) -> Fields<'a> {
+    fn begin(&self, level: Level, target: &str, line: &mut String) {
         let level = level_word(level);
-        let time = shown_time(&self.clock);
-        // Writing to a `String` cannot fail.
-        let _ = match self.format {
-            Format::Json => write!(line, r#"{{"time":"{time}","level":"{level}","target":"{target}""#),
-            Format::Text => write!(line, "{time} {level:5} {target}:"),
-        };
-        Fields {
-            line,
-            format: self.format,
+        let time = time_text(&self.clock);
+        let time = std::str::from_utf8(&time).unwrap_or_default();
+        match self.format {
+            Format::Json => {
+                let parts = [
+                    r#"{"time":""#,
+                    time,
+                    r#"","level":""#,
+                    level,
+                    r#"","target":""#,
+                    target,
+                    r#"""#,
+                ];
+                parts.into_iter().for_each(|part| line.push_str(part));
+            }
+            // Writing to a `String` cannot fail.
+            Format::Text => drop(write!(line, "{time} {level:5} {target}:")),
         }
+    }
+
+    fn fields<'a>(&self, line: &'a mut String) -> Fields<'a> {
+        let format = self.format;
+        Fields { line, format }
     }
 
     fn end(&self, line: &mut String) {
@@ -93,6 +112,7 @@ impl Lines {
     }
 }
 
+/// Writes fields one by one, looking at every character.
 struct Fields<'a> {
     line: &'a mut String,
     format: Format,
@@ -106,18 +126,12 @@ impl Fields<'_> {
     /// As [`put`](Self::put), of what `say` writes.
     fn put_by(&mut self, name: &str, say: impl FnOnce(&mut Text<'_>) -> fmt::Result) {
         let json = self.format == Format::Json;
-        match (json, name) {
-            (true, _) => self.name(name),
-            (false, "message") => self.line.push(' '),
-            (false, _) => {
-                self.line.push(' ');
-                self.line.push_str(name);
-                self.line.push('=');
-            }
-        }
         let quoted = json || name != "message";
         if quoted {
+            self.name(name);
             self.line.push('"');
+        } else {
+            self.line.push(' ');
         }
         let mut text = Text {
             line: self.line,
@@ -138,27 +152,38 @@ impl Fields<'_> {
 
     /// A value that JSON can hold as it is.
     fn put_bare(&mut self, name: &str, value: impl fmt::Display) {
-        if self.format == Format::Json {
-            self.name(name);
-            let _ = write!(self.line, "{value}");
-        } else {
-            let _ = write!(self.line, " {name}={value}");
-        }
+        self.name(name);
+        let _ = write!(self.line, "{value}");
     }
 
     fn name(&mut self, name: &str) {
-        // A field must not pass for one of ours.
-        let is_ours = matches!(name, "time" | "level" | "target");
-        self.line.push_str(",\"");
-        self.line.push_str(name.strip_prefix("r#").unwrap_or(name));
-        self.line.push_str(if is_ours { "_\":" } else { "\":" });
+        match self.format {
+            Format::Json => {
+                push_name(self.line, name);
+                self.line.push_str("\":");
+            }
+            Format::Text => {
+                self.line.push(' ');
+                self.line.push_str(name);
+                self.line.push('=');
+            }
+        }
+    }
+}
+
+/// Begins a field of JSON with its name, up to the quote that ends it.
+fn push_name(line: &mut String, name: &str) {
+    line.push_str(",\"");
+    line.push_str(name.strip_prefix("r#").unwrap_or(name));
+    // A field must not pass for one of ours.
+    if matches!(name, "time" | "level" | "target") {
+        line.push('_');
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        // Most fields are text: no formatting for those.
-        self.put_by(field.name(), |text| text.write_str(value));
+        self.put(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -200,12 +225,6 @@ struct Text<'a> {
 
 impl Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly everything that is logged: whole, in place of letter by letter.
-        if text.len() <= self.left && is_plain(text.as_bytes()) {
-            self.left -= text.len();
-            self.line.push_str(text);
-            return Ok(());
-        }
         for c in text.chars() {
             let Some(left) = self.left.checked_sub(c.len_utf8()) else {
                 self.left = 0;
@@ -233,52 +252,47 @@ impl Write for Text<'_> {
     }
 }
 
-/// Whether every byte stands for itself in either form.
-fn is_plain(text: &[u8]) -> bool {
-    let other = |byte: u8| u8::from(!matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\');
-    // All are looked at, whatever the first ones are: of whole blocks the machine then looks at all bytes at once.
-    let (blocks, rest) = text.as_chunks::<16>();
-    let mut found = 0;
-    for block in blocks {
-        for byte in block {
-            found |= other(*byte);
-        }
-    }
-    for byte in rest {
-        found |= other(*byte);
-    }
-    found == 0
-}
-
 /// The time as lines show it: RFC 3339 in UTC, with milliseconds.
-pub fn shown_time(clock: &Clock) -> impl fmt::Display + use<> {
-    Time(OffsetDateTime::from(clock.now()))
+pub fn shown_time(clock: &Clock) -> String {
+    String::from_utf8_lossy(&time_text(clock)).into_owned()
 }
 
-struct Time(OffsetDateTime);
+/// As [`shown_time`]. Every line has one, so the calendar is asked once a second.
+fn time_text(clock: &Clock) -> [u8; 24] {
+    thread_local!(static LAST: Cell<Option<(u64, [u8; 24])>> = const { Cell::new(None) });
+    let now = clock.now();
+    let Ok(since) = now.duration_since(UNIX_EPOCH) else {
+        return calendar(now);
+    };
+    if let Some((second, mut text)) = LAST.get()
+        && second == since.as_secs()
+    {
+        put_digits(&mut text[20..23], since.subsec_millis());
+        return text;
+    }
+    let text = calendar(now);
+    LAST.set(Some((since.as_secs(), text)));
+    text
+}
 
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (month, day) = (u8::from(self.0.month()), self.0.day());
-        let (hour, minute, second) = self.0.to_hms();
-        // Every line has one: digit by digit it takes a third of what a format does.
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        let fields: [(usize, usize, i32); 7] = [
-            (0, 4, self.0.year().clamp(0, 9999)),
-            (5, 7, month.into()),
-            (8, 10, day.into()),
-            (11, 13, hour.into()),
-            (14, 16, minute.into()),
-            (17, 19, second.into()),
-            (20, 23, self.0.millisecond().into()),
-        ];
-        for (from, to, mut value) in fields {
-            for digit in text.get_mut(from..to).unwrap_or_default().iter_mut().rev() {
-                *digit += u8::try_from(value % 10).unwrap_or_default();
-                value /= 10;
-            }
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+fn calendar(now: SystemTime) -> [u8; 24] {
+    let time = OffsetDateTime::from(now);
+    let (hour, minute, second) = time.to_hms();
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    put_digits(&mut text[..4], time.year().clamp(0, 9999).unsigned_abs());
+    let pairs = [u8::from(time.month()), time.day(), hour, minute, second];
+    for (place, pair) in text[5..19].chunks_mut(3).zip(pairs) {
+        put_digits(&mut place[..2], pair.into());
+    }
+    put_digits(&mut text[20..23], time.millisecond().into());
+    text
+}
+
+/// Writes `number` right-aligned over noughts, digit by digit: that takes a third of what a format does.
+fn put_digits(place: &mut [u8], mut number: u32) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
     }
 }
 

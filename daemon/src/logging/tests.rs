@@ -124,6 +124,76 @@ fn what_needs_an_escape_is_seen_at_every_place() {
     }
 }
 
+// Most lines are written without a look at each value: one that breaks out of its quotes must not pass for one of those.
+#[test]
+fn whatever_a_value_holds_is_in_its_own_field() {
+    let pieces = [
+        "\"",
+        "\\",
+        ",",
+        ":",
+        "{",
+        "}",
+        "x",
+        "\",\"verdict\":\"allow",
+        " ",
+        "\t",
+        "é",
+    ];
+    for first in pieces {
+        for second in pieces {
+            let (value, reason) = (format!("{first}{second}"), format!("{second}{first}"));
+            let text = logged(
+                Format::Json,
+                "info",
+                |_| info!(value, reason = ?reason, verdict = "deny"),
+            );
+            let line: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(line["value"], *value);
+            assert_eq!(line["reason"], format!("{reason:?}"));
+            assert_eq!(line["verdict"], "deny");
+            assert_eq!(line.as_object().map(serde_json::Map::len), Some(6), "{text}");
+        }
+    }
+}
+
+// The longest value that is not cut, and the first that is, however it is written.
+#[test]
+fn a_value_is_cut_at_its_limit() {
+    for (length, cut) in [(4095, 0), (4096, 0), (4097, 1)] {
+        let value = "x".repeat(length);
+        let text = logged(Format::Json, "info", |_| info!(value, shown = %value));
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let kept = "x".repeat(length - cut);
+        let wanted = if cut == 0 {
+            kept
+        } else {
+            format!("{kept}… ({cut} bytes more)")
+        };
+        assert_eq!(
+            (&line["value"], &line["shown"]),
+            (&wanted.as_str().into(), &wanted.into())
+        );
+    }
+}
+
+#[test]
+fn the_time_of_a_line_is_the_time_of_day() {
+    let times = [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (951_827_696, "2000-02-29T12:34:56.000Z"),
+        (951_827_697, "2000-02-29T12:34:57.000Z"),
+        (-1, "1969-12-31T23:59:59.000Z"),
+        (4_102_444_799, "2099-12-31T23:59:59.000Z"),
+    ];
+    for (unix, shown) in times {
+        // Twice: the second time, the second is known.
+        for _ in 0..2 {
+            assert_eq!(shown_time(&Clock::manual(unix).0), shown);
+        }
+    }
+}
+
 #[test]
 fn text_is_for_people() {
     let text = logged(Format::Text, "info", |_| info!(port = 80, peer = "a b", "closed"));
