@@ -3,6 +3,7 @@
 //! Source: SPIFFE-ID.md §2. The rules are the specification's, except that upper case in the scheme or the
 //! trust domain is refused instead of folded, so that two spellings never name one workload.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -65,6 +66,13 @@ impl fmt::Display for TrustDomain {
     }
 }
 
+/// Found by its name in ordered maps: both are compared byte by byte.
+impl Borrow<str> for TrustDomain {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for TrustDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TrustDomain({})", self.0)
@@ -124,12 +132,17 @@ impl SpiffeId {
 
     /// The trust domain.
     pub fn trust_domain(&self) -> TrustDomain {
-        TrustDomain(self.whole[SCHEME.len()..self.path_at].into())
+        TrustDomain(self.trust_domain_name().into())
+    }
+
+    /// The name of the trust domain.
+    pub(crate) fn trust_domain_name(&self) -> &str {
+        &self.whole[SCHEME.len()..self.path_at]
     }
 
     /// Whether the ID belongs to `trust_domain`; compares without making a copy.
     pub fn is_in(&self, trust_domain: &TrustDomain) -> bool {
-        self.whole[SCHEME.len()..self.path_at] == *trust_domain.as_str()
+        self.trust_domain_name() == trust_domain.as_str()
     }
 
     /// The path with its leading slash, such as `/ns/shop/sa/web`.
@@ -144,17 +157,9 @@ impl SpiffeId {
 
     /// Namespace and service account, when the path is exactly `/ns/<namespace>/sa/<service account>`.
     pub fn namespace_and_account(&self) -> Option<(&str, &str)> {
-        let mut parts = self.path().split('/').skip(1);
-        match (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ) {
-            (Some("ns"), Some(namespace), Some("sa"), Some(account), None) => Some((namespace, account)),
-            _ => None,
-        }
+        let (namespace, rest) = self.path().strip_prefix("/ns/")?.split_once('/')?;
+        let account = rest.strip_prefix("sa/")?;
+        (!account.contains('/')).then_some((namespace, account))
     }
 }
 

@@ -89,7 +89,7 @@ impl Kept {
 
 /// Whether everything that `peer` was judged by is as it was.
 fn still_holds(peer: &PeerIdentity, bundles: &Bundles, revocations: &Revocations, now: Timestamp) -> bool {
-    let same_bundle = bundles.of(&peer.id().trust_domain()).is_some_and(|bundle| {
+    let same_bundle = bundles.about(peer.id()).is_some_and(|bundle| {
         bundle.sequence() == peer.bundle_sequence() && bundle.fingerprint() == peer.bundle_fingerprint()
     });
     // The number of the revocations comes from whoever publishes them, and one that went back in time may give a number

@@ -179,8 +179,8 @@ fn judge<'b>(
 ) -> Result<(SpiffeId, &'b TrustBundle, Path), VerifyError> {
     let extensions = reading.extensions().map_err(unreadable)?;
     let id = leaf::check_extensions(&extensions).map_err(|source| VerifyError::Leaf { source })?;
-    let trust_domain = id.trust_domain();
-    let Some(bundle) = bundles.of(&trust_domain) else {
+    let Some(bundle) = bundles.about(&id) else {
+        let trust_domain = id.trust_domain();
         return Err(VerifyError::NoBundle { trust_domain });
     };
     let leaf = path::Leaf {

@@ -83,8 +83,10 @@ impl<'d> Compiling<'d> {
                     .summary
                     .add(policy.enforcement, &policy.meta, &rule.ports, id);
             }
+            let name = name_of(&policy.meta);
             self.rules.push(Arc::new(Rule {
-                policy: name_of(&policy.meta),
+                name: rule_name(&name, at + 1),
+                policy: name,
                 number: at + 1,
                 action: policy.action,
                 enforcement: policy.enforcement,
@@ -112,8 +114,10 @@ impl<'d> Compiling<'d> {
             group
                 .summary
                 .add(policy.enforcement, &policy.meta, &rule.ports, id);
+            let name = name_of(&policy.meta);
             self.rules.push(Arc::new(Rule {
-                policy: name_of(&policy.meta),
+                name: rule_name(&name, at + 1),
+                policy: name,
                 number: at + 1,
                 action: Action::Allow,
                 enforcement: policy.enforcement,
@@ -164,6 +168,11 @@ fn strictest(policies: &[&MeshPolicy]) -> ModeGroup {
         others,
         ports: ports.collect(),
     }
+}
+
+/// How logs, verdicts and sentences call a policy's rule of that number.
+fn rule_name(policy: &PolicyName, number: usize) -> Arc<str> {
+    format!("{policy} rule {number}").into()
 }
 
 fn name_of(meta: &Meta) -> PolicyName {

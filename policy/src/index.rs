@@ -1,6 +1,5 @@
 //! Finds the rules that match an identity, an address or a host without trying them one by one.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use ferrule_identity::{SpiffeId, TrustDomain};
 use crate::cidr::{Cidr, bits, masked};
 use crate::document::{Action, Enforcement};
 use crate::host::{HostName, HostPattern};
+use crate::maps::QuickMap;
 use crate::pattern::{IdentityPattern, Ports, ServiceName, SourcePattern, TargetPattern};
 
 /// A rule by its place in the policy's list, which is ordered by the names of rules.
@@ -168,11 +168,11 @@ fn keep_least<T: Ord>(kept: &mut Option<T>, new: T) {
 /// The rules of AccessPolicies by caller.
 #[derive(Debug, Default)]
 pub(crate) struct SourceIndex {
-    exact: HashMap<SpiffeId, Cell>,
-    below: HashMap<Arc<str>, Cell>,
+    exact: QuickMap<SpiffeId, Cell>,
+    below: QuickMap<Arc<str>, Cell>,
     /// The lengths that occur in `below`, each once: an identity is cut at these alone.
     below_lengths: Vec<usize>,
-    namespaces: HashMap<Arc<str>, Cell>,
+    namespaces: QuickMap<Arc<str>, Cell>,
     cidrs: CidrIndex,
 }
 
@@ -216,11 +216,11 @@ impl SourceIndex {
 /// The rules of EgressPolicies by destination.
 #[derive(Debug, Default)]
 pub(crate) struct TargetIndex {
-    services: HashMap<ServiceName, Cell>,
+    services: QuickMap<ServiceName, Cell>,
     cidrs: CidrIndex,
-    hosts: HashMap<HostName, Cell>,
+    hosts: QuickMap<HostName, Cell>,
     /// By what follows the wildcard.
-    under: HashMap<Box<str>, Cell>,
+    under: QuickMap<Box<str>, Cell>,
 }
 
 impl TargetIndex {
@@ -266,8 +266,8 @@ impl TargetIndex {
 /// Cells by range of addresses, one table for each length of each family.
 #[derive(Debug, Default)]
 struct CidrIndex {
-    v4: Vec<(u8, HashMap<u128, Cell>)>,
-    v6: Vec<(u8, HashMap<u128, Cell>)>,
+    v4: Vec<(u8, QuickMap<u128, Cell>)>,
+    v6: Vec<(u8, QuickMap<u128, Cell>)>,
 }
 
 impl CidrIndex {
@@ -280,7 +280,7 @@ impl CidrIndex {
         let at = match tables.iter().position(|(length, _)| *length == cidr.length()) {
             Some(at) => at,
             None => {
-                tables.push((cidr.length(), HashMap::new()));
+                tables.push((cidr.length(), QuickMap::default()));
                 tables.len() - 1
             }
         };

@@ -26,7 +26,10 @@ pub fn judge_port(policy: &Policy, destination: &Workload<'_>, port: u16) -> Opt
     if policy.inbound_mode(destination, port) == Mode::Permissive {
         return None;
     }
-    let standing = Standing::of(policy.access.about(destination).map(|group| &group.summary), port);
+    let mut standing = Standing::default();
+    for group in policy.access.about(destination) {
+        standing.add(&group.summary, port);
+    }
     if standing.is_open_to_audit() || standing.allowed_to_somebody {
         return None;
     }
@@ -40,8 +43,9 @@ fn judge_inbound(policy: &Policy, ask: &Inbound<'_>) -> Verdict {
     if matches!(ask.source, Source::Plaintext(_)) && demand.mode == Mode::Strict {
         return Verdict::plain(Decision::Denied(Denial::Plaintext(demand.by.cloned())));
     }
-    let mut hits = Hits::default();
+    let (mut hits, mut standing) = (Hits::default(), Standing::default());
     for group in policy.access.about(&ask.destination) {
+        standing.add(&group.summary, ask.port);
         match ask.source {
             Source::Verified(id) => {
                 group
@@ -54,10 +58,6 @@ fn judge_inbound(policy: &Policy, ask: &Inbound<'_>) -> Verdict {
             }
         }
     }
-    let standing = Standing::of(
-        policy.access.about(&ask.destination).map(|group| &group.summary),
-        ask.port,
-    );
     decide(policy, &hits, &standing, &demand, standing.is_open_to_audit())
 }
 
@@ -76,8 +76,9 @@ fn judge_outbound(policy: &Policy, ask: &Outbound<'_>) -> Verdict {
         None if metadata && !single => Some(Guard::Metadata),
         guard => guard,
     };
-    let mut hits = Hits::default();
+    let (mut hits, mut standing) = (Hits::default(), Standing::default());
     for group in policy.egress.about(&ask.source) {
+        standing.add(&group.summary, ask.port);
         group.targets.find_services(ask.services, ask.port, &mut hits);
         group
             .targets
@@ -86,10 +87,6 @@ fn judge_outbound(policy: &Policy, ask: &Outbound<'_>) -> Verdict {
             group.targets.find_host(host, ask.port, mesh_guard, &mut hits);
         }
     }
-    let standing = Standing::of(
-        policy.egress.about(&ask.source).map(|group| &group.summary),
-        ask.port,
-    );
     // Trying a policy out must not open what even an enforced one could not open by accident.
     let open_to_audit = standing.is_open_to_audit() && !in_mesh && !metadata;
     decide(
@@ -102,6 +99,7 @@ fn judge_outbound(policy: &Policy, ask: &Outbound<'_>) -> Verdict {
 }
 
 /// What the policies about a workload say without looking at the other side.
+#[derive(Default)]
 struct Standing<'p> {
     /// Whether there is any.
     any: bool,
@@ -118,25 +116,14 @@ struct Standing<'p> {
 }
 
 impl<'p> Standing<'p> {
-    fn of(groups: impl Iterator<Item = &'p Summary>, port: u16) -> Self {
-        let mut standing = Self {
-            any: false,
-            enforced: false,
-            audited: None,
-            allowed_to_somebody: false,
-            same_port: None,
-            first: None,
-        };
-        for group in groups {
-            standing.any = true;
-            standing.enforced |= group.enforced;
-            standing.audited = standing.audited.into_iter().chain(&group.audited).min();
-            standing.allowed_to_somebody |= group.enforced_ports.find(port).is_some();
-            let same_port = group.ports.find(port).map(|(_, rule)| rule);
-            standing.same_port = standing.same_port.into_iter().chain(same_port).min();
-            standing.first = standing.first.into_iter().chain(group.first).min();
-        }
-        standing
+    fn add(&mut self, group: &'p Summary, port: u16) {
+        self.any = true;
+        self.enforced |= group.enforced;
+        self.audited = self.audited.into_iter().chain(&group.audited).min();
+        self.allowed_to_somebody |= group.enforced_ports.find(port).is_some();
+        let same_port = group.ports.find(port).map(|(_, rule)| rule);
+        self.same_port = self.same_port.into_iter().chain(same_port).min();
+        self.first = self.first.into_iter().chain(group.first).min();
     }
 
     /// Whether a missing rule is only audited: policies that allow are being tried out, and none is enforced.

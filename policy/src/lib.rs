@@ -18,6 +18,7 @@ mod host;
 mod index;
 mod joined;
 mod judge;
+mod maps;
 mod pattern;
 mod places;
 mod policy;

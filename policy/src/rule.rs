@@ -29,6 +29,8 @@ pub struct Rule {
     pub policy: PolicyName,
     /// Which of the policy's rules it is, counted from one.
     pub number: usize,
+    /// `shop/api rule 1`: the name that logs, verdicts and sentences use.
+    pub name: Arc<str>,
     /// What it does to what it matches; an EgressPolicy's rules all allow.
     pub action: Action,
     /// Whether it is in force.
@@ -56,9 +58,9 @@ impl Rule {
 }
 
 impl fmt::Display for Rule {
-    /// `shop/api rule 1`: the name that logs, verdicts and sentences use.
+    /// Its [`name`](Self::name).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rule {}", self.policy, self.number)
+        f.write_str(&self.name)
     }
 }
 

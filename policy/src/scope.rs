@@ -1,9 +1,10 @@
 //! Finds what is said of a workload by its namespace and labels, without looking at the rest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ask::Workload;
+use crate::maps::QuickMap;
 use crate::pattern::Workloads;
 
 /// Groups of rules, one for each selector of each namespace.
@@ -12,7 +13,7 @@ use crate::pattern::Workloads;
 /// namespace share; a workload then looks under each of its own labels.
 #[derive(Debug)]
 pub(crate) struct Scoped<G> {
-    namespaces: HashMap<Arc<str>, Namespace<G>>,
+    namespaces: QuickMap<Arc<str>, Namespace<G>>,
 }
 
 #[derive(Debug)]
@@ -20,17 +21,17 @@ struct Namespace<G> {
     all: Option<G>,
     labelled: Vec<(Workloads, G)>,
     /// Name and value of a label, and the places in `labelled` that are filed under it.
-    filed: HashMap<String, HashMap<String, Vec<usize>>>,
+    filed: QuickMap<String, QuickMap<String, Vec<usize>>>,
 }
 
 impl<G> Scoped<G> {
     pub(crate) fn new(groups: BTreeMap<(Arc<str>, Workloads), G>) -> Self {
-        let mut namespaces: HashMap<Arc<str>, Namespace<G>> = HashMap::new();
+        let mut namespaces: QuickMap<Arc<str>, Namespace<G>> = QuickMap::default();
         for ((namespace, workloads), group) in groups {
             let found = namespaces.entry(namespace).or_insert_with(|| Namespace {
                 all: None,
                 labelled: Vec::new(),
-                filed: HashMap::new(),
+                filed: QuickMap::default(),
             });
             match workloads {
                 Workloads::AllOfNamespace => found.all = Some(group),
@@ -71,7 +72,7 @@ impl<G> Scoped<G> {
 
 impl<G> Namespace<G> {
     fn file(&mut self) {
-        let mut sharing: HashMap<(String, String), usize> = HashMap::new();
+        let mut sharing: QuickMap<(String, String), usize> = QuickMap::default();
         for label in self
             .labelled
             .iter()

@@ -88,10 +88,9 @@ impl Balancer {
     /// Counts an attempt at `endpoint` as its load.
     pub fn begin(&self, endpoint: &Endpoint) -> Load {
         let now = Instant::now();
-        let peer = match self.peers(std::slice::from_ref(endpoint), now).pop() {
-            Some(peer) => peer,
-            None => Rc::new(Peer::new(endpoint, Health::settled(), now)),
-        };
+        let mut known = self.peers.borrow_mut();
+        // Alone it comes to nobody.
+        let peer = peer(&mut known, endpoint, false, now);
         let turn = self.turn.get() + 1;
         self.turn.set(turn);
         peer.last.set(turn);
@@ -134,23 +133,10 @@ impl Balancer {
         let others = endpoints
             .iter()
             .any(|endpoint| known.contains_key(&endpoint.address));
-        let mut found = Vec::with_capacity(endpoints.len());
-        for endpoint in endpoints {
-            let health = || match others {
-                true => Health::arrived(now),
-                false => Health::settled(),
-            };
-            let peer = known
-                .entry(endpoint.address)
-                .or_insert_with(|| Rc::new(Peer::new(endpoint, health(), now)));
-            if peer.id != endpoint.id {
-                // Somebody else lives there now.
-                *peer = Rc::new(Peer::new(endpoint, Health::arrived(now), now));
-            }
-            peer.seen.set(now);
-            found.push(Rc::clone(peer));
-        }
-        found
+        endpoints
+            .iter()
+            .map(|endpoint| peer(&mut known, endpoint, others, now))
+            .collect()
     }
 
     fn candidate(&self, endpoint: &Endpoint, peer: &Peer, now: Instant) -> Candidate {
@@ -174,6 +160,28 @@ impl Balancer {
                 .map(|at| u64::try_from(since(at)).unwrap_or(u64::MAX)),
         }
     }
+}
+
+/// What is known of `endpoint`, which is seen `now`; where it is new, and comes to `others`, it begins with little.
+fn peer(
+    known: &mut QuickMap<UpstreamAddr, Rc<Peer>>,
+    endpoint: &Endpoint,
+    others: bool,
+    now: Instant,
+) -> Rc<Peer> {
+    let health = || match others {
+        true => Health::arrived(now),
+        false => Health::settled(),
+    };
+    let peer = known
+        .entry(endpoint.address)
+        .or_insert_with(|| Rc::new(Peer::new(endpoint, health(), now)));
+    if peer.id != endpoint.id {
+        // Somebody else lives there now.
+        *peer = Rc::new(Peer::new(endpoint, Health::arrived(now), now));
+    }
+    peer.seen.set(now);
+    Rc::clone(peer)
 }
 
 impl Peer {

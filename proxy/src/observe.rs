@@ -6,5 +6,6 @@ pub mod edges;
 pub mod live;
 pub mod metrics;
 pub mod peers;
+mod shown;
 pub mod tap;
 pub mod udp;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{BundleError, TrustBundle, json, jwks};
-use crate::{Timestamp, TrustDomain};
+use crate::{SpiffeId, Timestamp, TrustDomain};
 
 /// The bundles in use, one for each trust domain, never merged (SPIFFE_Federation.md §4): the anchors of one
 /// domain say nothing about another. A value: cheap to clone.
@@ -40,6 +40,11 @@ impl Bundles {
     /// The bundle of `trust_domain`.
     pub fn of(&self, trust_domain: &TrustDomain) -> Option<&Arc<TrustBundle>> {
         self.0.get(trust_domain)
+    }
+
+    /// The bundle of the trust domain that `id` belongs to.
+    pub fn about(&self, id: &SpiffeId) -> Option<&Arc<TrustBundle>> {
+        self.0.get(id.trust_domain_name())
     }
 
     /// All bundles, in the order of their trust domains' names.

@@ -207,13 +207,13 @@ impl Gate {
             let credentials = self.credentials.borrow();
             let Some(credentials) = credentials.as_ref() else {
                 return Err(Denied {
-                    judged: Judged::refused(String::new(), String::new()),
+                    judged: Judged::refused(Arc::default(), String::new()),
                     closed: Closed::plainly(CloseReason::NotReady),
                 });
             };
             let end = self.stays_until(grounds, peer);
             standing::check(peer, &credentials.trust, self.now(), end).map_err(|closed| Denied {
-                judged: Judged::refused(String::new(), closed.detail.clone()),
+                judged: Judged::refused(Arc::default(), closed.detail.clone()),
                 closed,
             })?;
         }
@@ -230,7 +230,7 @@ impl Gate {
             Grounds::Beyond { target, .. } if self.is_in_mesh(*target) => {
                 let detail = format!("{target} is in the mesh now, and not spoken to in clear");
                 Err(Denied {
-                    judged: Judged::refused(String::new(), detail.clone()),
+                    judged: Judged::refused(Arc::default(), detail.clone()),
                     closed: Closed {
                         reason: CloseReason::UnknownDestination,
                         detail,
@@ -324,7 +324,7 @@ impl Gate {
         Ok(Judged {
             verdict: verdict.word(),
             why: verdict.is.reason(),
-            rule: verdict.rule().map(ToString::to_string).unwrap_or_default(),
+            rule: verdict.rule().map(|rule| rule.name.clone()).unwrap_or_default(),
             sentence,
             by_host: verdict.by_host().is_some(),
         })
@@ -336,7 +336,7 @@ impl Gate {
 }
 
 impl Judged {
-    fn refused(rule: String, sentence: String) -> Self {
+    fn refused(rule: Arc<str>, sentence: String) -> Self {
         Self {
             verdict: "deny",
             why: "",
@@ -358,7 +358,7 @@ fn denied(verdict: &Verdict, sentence: String) -> Denied {
         detail: sentence.clone(),
     };
     Denied {
-        judged: Judged::refused(rule.map(ToString::to_string).unwrap_or_default(), sentence),
+        judged: Judged::refused(rule.map(|rule| rule.name.clone()).unwrap_or_default(), sentence),
         closed,
     }
 }
@@ -366,7 +366,7 @@ fn denied(verdict: &Verdict, sentence: String) -> Denied {
 fn no_rules() -> Denied {
     let sentence = "no rules have been read yet, so nothing is allowed".to_owned();
     Denied {
-        judged: Judged::refused(String::new(), sentence.clone()),
+        judged: Judged::refused(Arc::default(), sentence.clone()),
         closed: Closed {
             reason: CloseReason::Denied,
             detail: sentence,

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use ferrule_identity::PeerIdentity;
@@ -108,7 +109,7 @@ pub struct Judged {
     /// The word for why, one of a fixed few; empty where no rule was asked.
     pub why: &'static str,
     /// The rule that decided, or would have; empty where there is none.
-    pub rule: String,
+    pub rule: Arc<str>,
     /// The decision as a sentence, where it is a refusal or would have been one; empty otherwise.
     pub sentence: String,
     /// Whether the rule is about the host that was named: then nothing but what that name leads to may be dialled.
@@ -117,11 +118,11 @@ pub struct Judged {
 
 impl Judged {
     /// What needs no rule.
-    pub(super) const fn allowed() -> Self {
+    pub(super) fn allowed() -> Self {
         Self {
             verdict: "allow",
             why: "",
-            rule: String::new(),
+            rule: Arc::default(),
             sentence: String::new(),
             by_host: false,
         }

@@ -31,9 +31,8 @@ pub fn check(
             );
         }
     }
-    let trust_domain = id.trust_domain();
-    let Some(bundle) = trust.bundles.of(&trust_domain) else {
-        let detail = format!("there is no bundle for {trust_domain} any more");
+    let Some(bundle) = trust.bundles.about(id) else {
+        let detail = format!("there is no bundle for {} any more", id.trust_domain());
         return no(CloseReason::UnknownTrustDomain, detail);
     };
     if bundle.fingerprint() != peer.bundle_fingerprint()

@@ -119,7 +119,7 @@ impl Publisher {
             gauge.set(time.unix());
         };
         end("leaf", certificate.lifetime().not_after());
-        if let Some(bundle) = credentials.trust.bundles.of(&self.id.trust_domain()) {
+        if let Some(bundle) = credentials.trust.bundles.about(&self.id) {
             let sequence = i64::try_from(bundle.sequence()).unwrap_or(i64::MAX);
             self.metrics.bundle_generation.set(sequence);
             let ends = bundle

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::shown::{Ip, Number, Socket};
 use super::tap::Tap;
 use crate::authz::permit::{Direction, Judged};
 use crate::closed::Closed;
@@ -127,7 +128,7 @@ impl Account {
 
     /// The rule that decided; empty where none did.
     pub fn rule(&self) -> &str {
-        self.judged.as_ref().map_or("", |judged| judged.rule.as_str())
+        self.judged.as_ref().map_or("", |judged| &judged.rule)
     }
 
     /// The line at the end.
@@ -160,9 +161,10 @@ impl Account {
             group: "",
             cipher: "",
         });
-        let (dst_addr, peer_serial) = (
-            Shown(self.destination.map(|to| to.ip())),
-            Shown(self.peer_serial()),
+        let (connection_id, peer_serial) = (Number(self.id), Shown(self.peer_serial()));
+        let (src_addr, dst_addr) = (
+            Socket(self.client.socket()),
+            Ip(self.destination.map(|to| to.ip())),
         );
         let dst_port = self.destination.map_or(0, |to| to.port());
         let event = match event {
@@ -173,14 +175,14 @@ impl Account {
         info!(
             target: "access",
             event,
-            connection_id = format_args!("{:016x}", self.id),
+            %connection_id,
             direction = self.direction.word(),
             namespace = self.own.namespace,
             pod = self.own.name,
             node = self.own.node,
             src_id,
             dst_id,
-            src_addr = %self.client,
+            %src_addr,
             %dst_addr,
             dst_port,
             service = self.service,
@@ -201,19 +203,19 @@ impl Account {
         );
         tap.pass(|| {
             json!({
-                "time": shown_time(clock).to_string(),
+                "time": shown_time(clock),
                 "level": "info",
                 "target": "access",
                 "message": "connection",
                 "event": event,
-                "connection_id": format!("{:016x}", self.id),
+                "connection_id": connection_id.to_string(),
                 "direction": self.direction.word(),
                 "namespace": self.own.namespace,
                 "pod": self.own.name,
                 "node": self.own.node,
                 "src_id": src_id,
                 "dst_id": dst_id,
-                "src_addr": self.client.to_string(),
+                "src_addr": src_addr.to_string(),
                 "dst_addr": dst_addr.to_string(),
                 "dst_port": dst_port,
                 "service": self.service,
@@ -246,7 +248,7 @@ impl Account {
     /// The same for the debug socket.
     pub fn to_json(&self, moved: &Moved) -> Value {
         json!({
-            "connection_id": format!("{:016x}", self.id),
+            "connection_id": Number(self.id).to_string(),
             "direction": self.direction.word(),
             "src_id": self.source_id.as_ref().map(ToString::to_string),
             "dst_id": self.destination_id.as_ref().map(ToString::to_string),

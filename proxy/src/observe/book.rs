@@ -177,9 +177,9 @@ impl Book {
                 })
                 .inc();
         }
-        inner.peers.ended(account);
-        inner.count_bytes(account, moved);
-        inner.counted.borrow_mut().remove(&account.id);
+        let counted = inner.counted.borrow_mut().remove(&account.id);
+        let (bytes_in, bytes_out) = inner.count_bytes(direction, moved, counted.unwrap_or_default());
+        inner.peers.ended(account, bytes_in, bytes_out);
         inner.seen.edges.enter(account, moved, inner.clock.unix());
         account.log_close(closed, moved, &inner.seen.tap, &inner.clock);
     }
@@ -244,7 +244,7 @@ impl Book {
             tick.tick().await;
             if second % COUNT_EVERY == 0 {
                 for live in self.0.seen.open.walk() {
-                    self.0.count_bytes(&live.account, &live.moved);
+                    self.0.count_open(&live);
                 }
             }
             while let Some(live) = self.0.seen.open.next_after(last) {
@@ -260,17 +260,23 @@ impl Book {
 }
 
 impl Inner {
-    /// Counts what has moved since the last time.
-    fn count_bytes(&self, account: &Account, moved: &Moved) {
+    /// Counts what has moved since the last time on a connection that goes on.
+    fn count_open(&self, live: &Live) {
         let mut counted = self.counted.borrow_mut();
-        let before = counted.entry(account.id).or_default();
-        let now = (moved.inward(), moved.outward());
-        let counts = self.counts(account.direction());
-        let (bytes_in, bytes_out) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        let before = counted.entry(live.account.id).or_default();
+        let (bytes_in, bytes_out) = self.count_bytes(live.account.direction(), &live.moved, *before);
+        self.peers.moved(&live.account, bytes_in, bytes_out);
+        *before = (before.0 + bytes_in, before.1 + bytes_out);
+    }
+
+    /// Counts what has moved beyond what was counted `before`, and gives it.
+    fn count_bytes(&self, direction: Direction, moved: &Moved, before: (u64, u64)) -> (u64, u64) {
+        let bytes_in = moved.inward().saturating_sub(before.0);
+        let bytes_out = moved.outward().saturating_sub(before.1);
+        let counts = self.counts(direction);
         counts.bytes_in.inc_by(bytes_in);
         counts.bytes_out.inc_by(bytes_out);
-        self.peers.moved(account, bytes_in, bytes_out);
-        *before = now;
+        (bytes_in, bytes_out)
     }
 
     const fn counts(&self, direction: Direction) -> &Counts {

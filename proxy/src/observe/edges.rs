@@ -21,7 +21,7 @@ struct Edge {
     service: String,
     tls: Tls,
     verdict: &'static str,
-    rule: String,
+    rule: Arc<str>,
 }
 
 /// One side of an edge: an identity that was proved or is expected, otherwise an address.
@@ -151,7 +151,11 @@ impl Edge {
             service: account.service.clone(),
             tls: account.tls,
             verdict: account.verdict(),
-            rule: account.rule().to_owned(),
+            rule: account
+                .judged
+                .as_ref()
+                .map(|judged| judged.rule.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -166,7 +170,7 @@ impl Edge {
             "direction": self.direction.word(),
             "tls": self.tls.word(),
             "verdict": self.verdict,
-            "rule": self.rule,
+            "rule": &*self.rule,
             "connections": sum.connections,
             "bytes_in": sum.bytes_in,
             "bytes_out": sum.bytes_out,

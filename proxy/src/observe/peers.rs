@@ -75,10 +75,11 @@ impl Peers {
         }
     }
 
-    /// Counts the end of a connection.
-    pub(super) fn ended(&self, account: &Account) {
+    /// Counts the end of a connection, and the bytes that were moved since they were last counted.
+    pub(super) fn ended(&self, account: &Account, bytes_in: u64, bytes_out: u64) {
         let (direction, verdict) = (account.direction(), account.verdict());
         self.with(account, |metrics, counters| {
+            counters.moved(bytes_in, bytes_out);
             let make = || {
                 let labels = labels(direction, &counters.peer, ("verdict", verdict));
                 metrics.connections.get_or_create_owned(&labels)
@@ -89,10 +90,7 @@ impl Peers {
 
     /// Counts bytes that were moved.
     pub(super) fn moved(&self, account: &Account, bytes_in: u64, bytes_out: u64) {
-        self.with(account, |_, counters| {
-            counters.bytes_in.inc_by(bytes_in);
-            counters.bytes_out.inc_by(bytes_out);
-        });
+        self.with(account, |_, counters| counters.moved(bytes_in, bytes_out));
     }
 
     fn with(&self, account: &Account, count: impl FnOnce(&PeerMetrics, &mut Counters)) {
@@ -151,6 +149,11 @@ impl Counters {
             peer,
             ended: QuickMap::default(),
         }
+    }
+
+    fn moved(&self, bytes_in: u64, bytes_out: u64) {
+        self.bytes_in.inc_by(bytes_in);
+        self.bytes_out.inc_by(bytes_out);
     }
 }
 

@@ -93,7 +93,10 @@ fn a_port_that_nobody_may_reach_is_refused_by_itself() {
         "{}",
         denied.judged.sentence
     );
-    assert_eq!(denied.judged.rule, "shop/api rule 1", "the nearest rule is named");
+    assert_eq!(
+        &*denied.judged.rule, "shop/api rule 1",
+        "the nearest rule is named"
+    );
 }
 
 #[test]
