@@ -8,23 +8,24 @@ use std::process::Command;
 
 use serde_json::Value;
 
-#[test]
-#[ignore = "needs ip and setpriv, and network namespaces: tests/run"]
-fn a_tiny_run_measures_all_three_ways() {
+/// What a run that failed at nothing left.
+struct Run {
+    /// What it printed.
+    said: String,
+    /// Its figures.
+    found: Value,
+    /// Its page.
+    page: String,
+}
+
+/// Runs `overhead --quick` with these arguments, and our proxy as the tests have it.
+fn run(arguments: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let (json, html) = (folder.path().join("found.json"), folder.path().join("found.html"));
     let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
-        .args([
-            "overhead",
-            "--quick",
-            "--peers",
-            "",
-            "--seconds",
-            "0.5",
-            "--idle",
-            "40",
-        ])
-        .args(["--congestion", "reno", "--program"])
+        .args(["overhead", "--quick", "--congestion", "reno"])
+        .args(arguments)
+        .arg("--program")
         .arg(format!("ferrule={}", proxy().display()))
         .arg("--json")
         .arg(&json)
@@ -32,15 +33,23 @@ fn a_tiny_run_measures_all_three_ways() {
         .arg(&html)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}{errors}");
+    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(found["faults"], Value::Array(Vec::new()));
+    let page = fs::read_to_string(&html).unwrap();
+    Run { said, found, page }
+}
+
+#[test]
+#[ignore = "needs ip and setpriv, and network namespaces: tests/run"]
+fn a_tiny_run_measures_all_three_ways() {
+    let Run { said, found, page } = run(&["--peers", "", "--seconds", "0.5", "--idle", "40"]);
     assert!(
         said.contains("Bulk throughput: 1 connection, to the server, reno"),
         "{said}"
     );
-    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(found["faults"], Value::Array(Vec::new()));
     for row in found["results"].as_array().unwrap() {
         let who: Vec<&str> = row["subjects"]
             .as_array()
@@ -62,30 +71,13 @@ fn a_tiny_run_measures_all_three_ways() {
     for found in throughput.flat_map(|row| row["subjects"].as_array().unwrap()) {
         assert!(found["spread"]["min"].as_f64().unwrap() > 0.0, "{found}");
     }
-    assert!(
-        fs::read_to_string(&html)
-            .unwrap()
-            .contains("<rect class=\"bar own\"")
-    );
+    assert!(page.contains("<rect class=\"bar own\""));
 }
 
 #[test]
 #[ignore = "needs ip, nft and setpriv, and network namespaces: tests/run"]
 fn a_tiny_run_measures_the_way_beyond_the_mesh() {
-    let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("found.json");
-    let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
-        .args(["overhead", "--quick", "--passthrough", "--seconds", "0.5"])
-        .args(["--congestion", "reno", "--program"])
-        .arg(format!("ferrule={}", proxy().display()))
-        .arg("--json")
-        .arg(&json)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{errors}");
-    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(found["faults"], Value::Array(Vec::new()));
+    let Run { found, .. } = run(&["--passthrough", "--seconds", "0.5"]);
     let rows = found["results"].as_array().unwrap();
     for row in rows
         .iter()
@@ -105,28 +97,12 @@ fn a_tiny_run_measures_the_way_beyond_the_mesh() {
 #[test]
 #[ignore = "needs ip and setpriv, and network namespaces: tests/run"]
 fn a_tiny_run_measures_growth() {
-    let folder = tempfile::tempdir().unwrap();
-    let (json, html) = (folder.path().join("found.json"), folder.path().join("found.html"));
-    let done = Command::new(env!("CARGO_BIN_EXE_ferrule-benches"))
-        .args(["overhead", "--quick", "--growth", "--megabytes", "4"])
-        .args(["--peers", "", "--only", "growth-1,growth-8,growth-64"])
-        .args(["--congestion", "reno", "--program"])
-        .arg(format!("ferrule={}", proxy().display()))
-        .arg("--json")
-        .arg(&json)
-        .arg("--html")
-        .arg(&html)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout);
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}{errors}");
+    let few = "growth-1,growth-8,growth-64";
+    let Run { said, found, page } = run(&["--growth", "--megabytes", "4", "--peers", "", "--only", few]);
     assert!(
         said.contains("Growth with the number of connections: CPU s/GB"),
         "{said}"
     );
-    let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(found["faults"], Value::Array(Vec::new()));
     assert_eq!(found["settings"]["growth_bytes"], 4_000_000);
     let growth = found["growth"].as_array().unwrap();
     let who: Vec<&str> = growth
@@ -145,11 +121,7 @@ fn a_tiny_run_measures_growth() {
         ours["open"]["kibibytes_each"]["median"].as_f64().unwrap() > 0.5,
         "{ours}"
     );
-    assert!(
-        fs::read_to_string(&html)
-            .unwrap()
-            .contains("<path class=\"line own\"")
-    );
+    assert!(page.contains("<path class=\"line own\""));
 }
 
 /// The sidecar's program, built as the tests are.

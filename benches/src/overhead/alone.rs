@@ -66,7 +66,7 @@ impl Alone<'_> {
                     fewer = Some((*count, full.resident));
                 }
                 Err(error) => {
-                    samples.fail(subject.name, &measure, &error.into());
+                    samples.limit(subject.name, &measure, &error.into());
                     break;
                 }
             }

@@ -161,11 +161,12 @@ fn about(report: &Report) -> String {
     }
     for fault in &report.faults {
         let (measure, why) = (escape(&fault.measure), escape(&fault.why));
-        let _ = write!(
-            text,
-            "<dt>{}</dt><dd>failed at {measure}: {why}</dd>",
-            fault.subject
-        );
+        let what = if fault.is_limit {
+            "too much was"
+        } else {
+            "failed at"
+        };
+        let _ = write!(text, "<dt>{}</dt><dd>{what} {measure}: {why}</dd>", fault.subject);
     }
     text.push_str("</dl>");
     text

@@ -65,6 +65,9 @@ pub(crate) struct Fault {
     pub(crate) subject: &'static str,
     pub(crate) measure: String,
     pub(crate) why: String,
+    /// Whether it is only where a peer's own limit lies, such as how many connections it holds: then it is a finding, and
+    /// the run did not fail.
+    pub(crate) is_limit: bool,
 }
 
 /// One figure of one load, of all subjects.
@@ -165,16 +168,28 @@ impl Samples {
 
     /// Notes that `subject` failed at `measure`.
     pub(crate) fn fail(&mut self, subject: &'static str, measure: &str, error: &anyhow::Error) {
+        self.note(subject, measure, error, false);
+    }
+
+    /// Notes that `subject` cannot hold as much as `measure` asks of it. Of a way of ours that is a failure.
+    pub(crate) fn limit(&mut self, subject: &'static str, measure: &str, error: &anyhow::Error) {
+        let is_ours = [DIRECT, PLAIN, FERRULE].contains(&subject);
+        self.note(subject, measure, error, !is_ours);
+    }
+
+    fn note(&mut self, subject: &'static str, measure: &str, error: &anyhow::Error, is_limit: bool) {
         self.faults.push(Fault {
             subject,
             measure: measure.to_owned(),
             why: format!("{error:#}"),
+            is_limit,
         });
     }
 
     /// Whether `subject` is not to be asked for `measure` any more: it failed at it, or at several others.
     pub(crate) fn failed(&self, subject: &str, measure: &str) -> bool {
-        let mut faults = self.faults.iter().filter(|fault| fault.subject == subject);
+        let of_subject = |fault: &&Fault| fault.subject == subject && !fault.is_limit;
+        let mut faults = self.faults.iter().filter(of_subject);
         faults.clone().count() > 2 || faults.any(|fault| fault.measure == measure)
     }
 

@@ -136,11 +136,11 @@ fn tail(report: &Report) -> String {
         let _ = writeln!(text, "Not measured: {}, {}", absent.name, absent.why);
     }
     for fault in &report.faults {
-        let _ = writeln!(
-            text,
-            "Failed: {} at {}: {}",
-            fault.subject, fault.measure, fault.why
-        );
+        let (subject, measure, why) = (fault.subject, &fault.measure, &fault.why);
+        let _ = match fault.is_limit {
+            true => writeln!(text, "Too much for {subject}: {measure}: {why}"),
+            false => writeln!(text, "Failed: {subject} at {measure}: {why}"),
+        };
     }
     text
 }

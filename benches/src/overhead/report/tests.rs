@@ -37,6 +37,7 @@ pub(crate) fn report() -> Report {
         subject: "stunnel",
         measure: "idle-10000".to_owned(),
         why: "no more <threads>".to_owned(),
+        is_limit: true,
     });
     let subject = |name| Subject {
         name,
@@ -116,6 +117,17 @@ fn who_fails_is_not_asked_again() {
     }
     assert!(samples.failed("envoy", "bulk-1-down"));
     assert!(!samples.failed(FERRULE, "bulk-1-up"));
+}
+
+#[test]
+fn more_than_a_peer_holds_is_no_failure_of_the_run_but_less_than_ours_should_is() {
+    let mut samples = Samples::default();
+    for subject in ["stunnel", FERRULE] {
+        samples.limit(subject, "idle-9800", &anyhow::anyhow!("refused"));
+    }
+    let limits: Vec<bool> = samples.faults.iter().map(|fault| fault.is_limit).collect();
+    assert_eq!(limits, [true, false]);
+    assert!(!samples.failed("stunnel", "idle-9800") && samples.failed(FERRULE, "idle-9800"));
 }
 
 #[test]
