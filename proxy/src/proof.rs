@@ -90,7 +90,8 @@ async fn prove_one(target: UpstreamAddr, how: &Dialing, token: Token) -> Result<
     let mut answer = [0; 16];
     match timeout(LIMIT, tcp.read_exact(&mut answer)).await {
         Ok(Ok(_)) if answer == token.0 => Ok(()),
-        _ => Err(ProofError::Other { target }),
+        Ok(_) => Err(ProofError::Other { target }),
+        Err(_) => Err(ProofError::Silent { target }),
     }
 }
 
@@ -114,4 +115,23 @@ pub enum ProofError {
         /// The place.
         target: UpstreamAddr,
     },
+    /// Somebody is there who says nothing in time.
+    #[error("the redirect is not proved: who is at {target} says nothing within {LIMIT:?}")]
+    Silent {
+        /// The place.
+        target: UpstreamAddr,
+    },
+}
+
+impl ProofError {
+    /// Whether nothing was learnt: nobody answered in time, or this system had nothing left to ask with. So it is where
+    /// connections leave past the proxy and are dropped on their way, and so it is for a while on a host that has too much
+    /// to do.
+    pub const fn is_silence(&self) -> bool {
+        match self {
+            Self::Dial { source, .. } => !matches!(source, DialError::Refused { .. }),
+            Self::Silent { .. } => true,
+            Self::Other { .. } => false,
+        }
+    }
 }

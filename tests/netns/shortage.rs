@@ -38,10 +38,12 @@ fn a_shortage_of_ports_hurts_no_open_connection() {
             39_999 + PORTS
         );
         run(web.command("sh").args(["-c", &range]));
-        let mut open: Vec<TcpStream> = (0..PORTS)
-            .map(|number| dial_from(web, 20_000 + number, *at).unwrap())
-            .collect();
-        open.iter_mut().for_each(ask);
+        let mut open = Vec::new();
+        for number in 0..PORTS {
+            let mut peer = dial_from(web, 20_000 + number, *at).unwrap();
+            ask(&mut peer);
+            open.push(peer);
+        }
         for number in 0..PORTS {
             // The reset may come before the connection is noticed.
             let refused = end(dial_from(web, 21_000 + number, *at));

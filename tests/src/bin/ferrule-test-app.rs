@@ -261,7 +261,7 @@ fn stopped() {
 
 /// A message of five octets of frame and `status: SERVING`.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 const LEAVE: Duration = Duration::from_secs(5);
