@@ -265,7 +265,7 @@ fn a_hello_in_single_bytes_arrives_whole_and_a_silent_client_is_let_go() {
     alone(|mesh| {
         let web = mesh.workload("web");
         let _world = World::new(mesh);
-        let sidecar = mesh.sidecar_with(&web, "limits: { name_time: 2s }\n");
+        let sidecar = mesh.sidecar_with(&web, "limits: { name_time: 5s }\n");
         let hello = recorded_hello("api.example.com");
         let dial = |port: u16| {
             let stream = web.inside(|| TcpStream::connect((GOOD, port)).unwrap());
@@ -294,11 +294,11 @@ fn a_hello_in_single_bytes_arrives_whole_and_a_silent_client_is_let_go() {
         let mut silent = dial(443);
         assert!(silent.read(&mut [0]).is_err(), "it is reset");
         let refusal = until("a refusal of the silent one", || refusals(&sidecar).pop());
-        assert!(refusal.contains("named no host within 2s"), "{refusal}");
+        assert!(refusal.contains("named no host within 5s"), "{refusal}");
         // A port without rules about hosts waits for nobody.
         let began = std::time::Instant::now();
         assert!(dial(5432).read(&mut [0]).is_err());
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     });
 }
 
