@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ferrule_tests::netns::alone;
-use ferrule_tests::wait::{LIMIT, until};
+use ferrule_tests::wait::until;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::egress::recorded_hello;
@@ -74,8 +74,8 @@ fn two_thousand_half_open_handshakes_hurt_nobody() {
         });
         let slowest = slowest.max().unwrap();
         println!("figure: the slowest of 20 others took {slowest:?}");
-        // Nobody waits for one of the crowd to be thrown out.
-        assert!(slowest < THROWN_OUT, "{slowest:?}");
+        // Nobody waits for one of the crowd to be thrown out: half of that, as the crowd began before.
+        assert!(slowest < THROWN_OUT / 2, "{slowest:?}");
         ask(&mut old);
         let each = during.saturating_sub(before) / CROWD as u64;
         println!("figure: {each} bytes for each half-open handshake");
@@ -90,7 +90,7 @@ fn two_thousand_half_open_handshakes_hurt_nobody() {
         let gone = last.elapsed();
         println!("figure: all were gone {gone:?} after the last had come");
         // And what a loaded machine adds.
-        assert!(gone < THROWN_OUT + LIMIT, "{gone:?}");
+        assert!(gone < THROWN_OUT + Duration::from_secs(10), "{gone:?}");
         slow.join().unwrap();
         into.counts(
             &["ferrule_connections_total", "reason=\"handshake_timeout\""],

@@ -38,12 +38,13 @@ fn a_shortage_of_ports_hurts_no_open_connection() {
             39_999 + PORTS
         );
         run(web.command("sh").args(["-c", &range]));
-        let mut open = Vec::new();
-        for number in 0..PORTS {
-            let mut peer = dial_from(web, 20_000 + number, *at).unwrap();
+        // One after another, so that no handshake waits for the others.
+        let answered = |port| {
+            let mut peer = dial_from(web, port, *at).unwrap();
             ask(&mut peer);
-            open.push(peer);
-        }
+            peer
+        };
+        let mut open: Vec<TcpStream> = (0..PORTS).map(|number| answered(20_000 + number)).collect();
         for number in 0..PORTS {
             // The reset may come before the connection is noticed.
             let refused = end(dial_from(web, 21_000 + number, *at));
@@ -67,11 +68,7 @@ fn a_shortage_of_ports_hurts_no_open_connection() {
         until("there is room", || {
             (out.count(&["ferrule_connections_open"]) <= f64::from(PORTS / 2)).then_some(())
         });
-        for number in 0..PORTS / 2 {
-            let mut peer = dial_from(web, 22_000 + number, *at).unwrap();
-            ask(&mut peer);
-            open.push(peer);
-        }
+        open.extend((0..PORTS / 2).map(|number| answered(22_000 + number)));
         open.iter_mut().for_each(ask);
     });
 }

@@ -1,5 +1,6 @@
 //! Waits for states, never for time.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long anything in a test may take before the test has failed; far more than it needs on a loaded machine.
@@ -17,6 +18,19 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Measures again while the machine may have had too much to do: until one figure is below `limit`.
+///
+/// # Panics
+/// When none of `tries` is; with all of them.
+pub fn once_below<T: PartialOrd + Debug>(limit: &T, tries: usize, mut measure: impl FnMut(usize) -> T) {
+    let mut measured = Vec::new();
+    while measured.last().is_none_or(|last| last >= limit) {
+        let at = measured.len();
+        assert!(at < tries, "none is below {limit:?}: {measured:?}");
+        measured.push(measure(at));
     }
 }
 
